@@ -1,1 +1,4 @@
-//! Under construction.
+//! The node agent: what should run on this host, and the next step towards it.
+
+pub mod name;
+pub mod quantity;
