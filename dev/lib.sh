@@ -16,6 +16,15 @@ die() {
 
 have() { command -v "$1" >/dev/null 2>&1; }
 
+# free_port FROM: prints the first port from FROM on that nothing listens on here.
+free_port() {
+    local port=$1
+    while (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        port=$((port + 1))
+    done
+    echo "$port"
+}
+
 # --- packages -----------------------------------------------------------------------------------------
 
 on_debian() { have apt-get && have dpkg-query; }
