@@ -68,7 +68,9 @@ engine_started= # non-empty when this very script started it and so has to stop 
 
 # engine_answers ENDPOINT: whether an engine answers there. Leaves the reason in engine_problem.
 engine_answers() {
-    if have docker; then
+    if [[ $1 == unix://* ]] && ! [ -S "${1#unix://}" ]; then
+        engine_problem="there is no such socket"
+    elif have docker; then
         engine_problem=$(timeout 10 docker --host "$1" version --format '{{.Server.Version}}' 2>&1 >/dev/null) && return 0
     elif have curl && [[ $1 == unix://* ]]; then
         engine_problem=$(curl --silent --show-error --fail --max-time 10 --unix-socket "${1#unix://}" \
