@@ -1,1 +1,35 @@
-//! Under construction.
+//! A Docker Engine API client.
+#![forbid(unsafe_code)]
+
+mod client;
+mod config_error;
+mod config_file;
+mod context;
+mod custom_header;
+mod endpoint;
+mod environment;
+mod error;
+pub mod events;
+pub mod model;
+mod options;
+mod request;
+mod transport;
+mod version;
+// Public for the fuzz targets only; it may change at any time.
+#[doc(hidden)]
+pub mod wire;
+
+pub use client::{
+    Builder, ByteStream, DEFAULT_CONNECT_DEADLINE, DEFAULT_DEADLINE, Docker, Frame, FrameStream, Framing, JsonStream, LineStream, MAX_BODY,
+    Metrics, Reply, Upgraded, UpgradedWriter,
+};
+pub use endpoint::Endpoint;
+pub use error::{ConnectReason, Error, ErrorKind, Phase};
+pub use config_error::ConfigError;
+pub use options::{ConnectOptions, TlsFiles};
+pub use request::{Body, Deadline, Method, Operation, Request, image_path, segment};
+pub use transport::Dialer;
+pub use version::ApiVersion;
+pub use wire::frame::Source;
+pub use wire::head::Headers;
+pub use wire::line::Line;

@@ -1,0 +1,300 @@
+//! One request and the head of its reply on one connection.
+//!
+//! It knows exactly which phase is under way and whether the engine may have seen the request, because that decides what a failure means.
+//! It does not know operations, versions, retries or the pool.
+
+use std::future::poll_fn;
+use std::io;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Buf, Bytes, BytesMut};
+use futures_core::Stream;
+use tokio::io::AsyncWrite;
+
+use super::idle::Idle;
+use crate::error::{ErrorKind, Phase};
+use crate::request::{Body, Method};
+use crate::transport::Conn;
+use crate::wire::body::{Decoder, Step};
+use crate::wire::head::{self, Head, MAX_HEAD};
+use crate::wire::WireError;
+
+/// The most informational replies (1xx) that are skipped before the real one.
+const MAX_INFORMATIONAL: u32 = 8;
+
+/// A body up to this size is copied behind the head and leaves in the same write.
+const COPY_BODY: usize = 16 * 1024;
+
+/// Where a call is, for the error when it is stopped from outside.
+#[derive(Default)]
+pub(crate) struct Progress {
+    phase: AtomicU8,
+    sent: AtomicU8,
+}
+
+impl Progress {
+    pub(crate) fn enter(&self, phase: Phase) {
+        self.phase.store(phase as u8, Relaxed);
+    }
+
+    pub(crate) fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            0 => Phase::Connect,
+            1 => Phase::Write,
+            2 => Phase::Headers,
+            _ => Phase::Body,
+        }
+    }
+
+    /// Whether any byte of the request has been handed to the system.
+    pub(crate) fn sent(&self) -> bool {
+        self.sent.load(Relaxed) != 0
+    }
+
+    pub(crate) fn set_sent(&self, sent: bool) {
+        self.sent.store(u8::from(sent), Relaxed);
+    }
+}
+
+/// Why an exchange failed.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    Io(io::Error),
+    Closed,
+    Wire(WireError),
+    Idle(Duration),
+    Source(io::Error),
+}
+
+impl Failure {
+    pub(crate) fn into_kind(self, phase: Phase, sent: bool) -> ErrorKind {
+        match self {
+            Self::Io(error) => ErrorKind::NoAnswer { phase, sent, cause: error.to_string() },
+            Self::Closed => ErrorKind::NoAnswer { phase, sent, cause: "the engine closed it".to_owned() },
+            Self::Wire(error) => ErrorKind::Malformed { what: error.to_string() },
+            Self::Idle(after) => ErrorKind::TimedOut { phase, sent, after, last: None },
+            Self::Source(error) => ErrorKind::Cancelled { cause: error.to_string() },
+        }
+    }
+
+    /// Whether this is what a connection looks like that the engine had closed before the request came.
+    pub(crate) fn is_stale_connection(&self) -> bool {
+        match self {
+            Self::Closed => true,
+            Self::Io(error) => {
+                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
+            }
+            _ => false,
+        }
+    }
+}
+
+/// Sends `head` and `body`, then reads the head of the reply. A reply that comes before the body is sent (an early refusal of an upload) ends
+/// the sending; `Head::keep_alive` is then false.
+pub(crate) async fn exchange(
+    conn: &mut Conn,
+    mut head: BytesMut,
+    body: &mut Body,
+    method: Method,
+    idle: &mut Idle,
+    progress: &Progress,
+) -> Result<Head, Failure> {
+    progress.enter(Phase::Write);
+    let sent = match body {
+        Body::Empty => write(conn, &mut head, method, idle, progress).await,
+        Body::Bytes(bytes) if bytes.len() <= COPY_BODY => {
+            head.extend_from_slice(bytes);
+            write(conn, &mut head, method, idle, progress).await
+        }
+        Body::Bytes(bytes) => write(conn, &mut head.chain(bytes.clone()), method, idle, progress).await,
+        Body::Stream(stream) => match write(conn, &mut head, method, idle, progress).await {
+            Ok(None) => write_stream(conn, stream, method, idle, progress).await,
+            other => other,
+        },
+    };
+    match sent {
+        Ok(None) => {}
+        Ok(Some(mut early)) => {
+            early.keep_alive = false;
+            return Ok(early);
+        }
+        // The engine may have answered before it hung up; its words are worth more than "broken pipe".
+        Err(Failure::Io(error)) if progress.sent() => {
+            return match read_head(conn, method, idle).await {
+                Ok(mut early) => {
+                    early.keep_alive = false;
+                    Ok(early)
+                }
+                Err(_) => Err(Failure::Io(error)),
+            };
+        }
+        Err(failure) => return Err(failure),
+    }
+    progress.enter(Phase::Headers);
+    read_head(conn, method, idle).await
+}
+
+/// Writes all of `data`; gives a reply that came meanwhile.
+async fn write(conn: &mut Conn, data: &mut impl Buf, method: Method, idle: &mut Idle, progress: &Progress) -> Result<Option<Head>, Failure> {
+    poll_fn(|cx| {
+        while data.has_remaining() {
+            let mut slices = [io::IoSlice::new(&[]); 4];
+            let count = data.chunks_vectored(&mut slices);
+            match Pin::new(&mut conn.io).poll_write_vectored(cx, &slices[..count]) {
+                Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
+                Poll::Ready(Ok(written)) => {
+                    progress.set_sent(true);
+                    idle.moved();
+                    data.advance(written);
+                }
+                Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Io(error))),
+                Poll::Pending => return poll_early(conn, method, idle, cx),
+            }
+        }
+        match Pin::new(&mut conn.io).poll_flush(cx) {
+            Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
+            Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Io(error))),
+            Poll::Pending => poll_early(conn, method, idle, cx),
+        }
+    })
+    .await
+}
+
+/// Sends a body of unknown length in chunks.
+async fn write_stream(
+    conn: &mut Conn,
+    stream: &mut Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
+    method: Method,
+    idle: &mut Idle,
+    progress: &Progress,
+) -> Result<Option<Head>, Failure> {
+    loop {
+        let next = poll_fn(|cx| match stream.as_mut().poll_next(cx) {
+            Poll::Ready(item) => Poll::Ready(Ok(Ok(item))),
+            Poll::Pending => poll_early(conn, method, idle, cx).map_ok(Err),
+        });
+        let piece = match next.await? {
+            Err(early) => return Ok(early),
+            Ok(None) => return write(conn, &mut &b"0\r\n\r\n"[..], method, idle, progress).await,
+            Ok(Some(piece)) => piece.map_err(Failure::Source)?,
+        };
+        if piece.is_empty() {
+            continue;
+        }
+        let size = Bytes::from(format!("{:x}\r\n", piece.len()));
+        if let Some(early) = write(conn, &mut size.chain(piece).chain(&b"\r\n"[..]), method, idle, progress).await? {
+            return Ok(Some(early));
+        }
+    }
+}
+
+/// While nothing can be written: looks whether the engine answers already, has gone, or has been silent for too long.
+fn poll_early(conn: &mut Conn, method: Method, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Failure>> {
+    loop {
+        match conn.poll_fill(cx) {
+            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
+            Poll::Ready(Ok(_)) => {
+                idle.moved();
+                match head::parse(&conn.buf, method) {
+                    Ok(None) => {}
+                    Ok(Some((head, length))) => {
+                        conn.buf.advance(length);
+                        if head.status >= 200 || head.status == 101 {
+                            return Poll::Ready(Ok(Some(head)));
+                        }
+                    }
+                    Err(error) => return Poll::Ready(Err(Failure::Wire(error))),
+                }
+            }
+            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Io(error))),
+            Poll::Pending => return idle.poll_expired(cx).map(|after| Err(Failure::Idle(after))),
+        }
+    }
+}
+
+async fn read_head(conn: &mut Conn, method: Method, idle: &mut Idle) -> Result<Head, Failure> {
+    let mut informational = 0;
+    let mut looked = 0;
+    loop {
+        // A head ends with a newline; parsing before one has come would make a dribbled head cost its square.
+        if conn.buf[looked..].contains(&b'\n') || conn.buf.len() >= MAX_HEAD {
+            match head::parse(&conn.buf, method).map_err(Failure::Wire)? {
+                Some((head, length)) => {
+                    conn.buf.advance(length);
+                    if head.status >= 200 || head.status == 101 {
+                        return Ok(head);
+                    }
+                    informational += 1;
+                    if informational > MAX_INFORMATIONAL {
+                        return Err(Failure::Wire(WireError::new("it has more than 8 informational replies before the real one")));
+                    }
+                    looked = 0;
+                    continue;
+                }
+                None => looked = conn.buf.len(),
+            }
+        }
+        poll_fn(|cx| poll_more(conn, idle, cx)).await?;
+    }
+}
+
+/// Reads more bytes into the connection's buffer.
+pub(crate) fn poll_more(conn: &mut Conn, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
+    match conn.poll_fill(cx) {
+        Poll::Ready(Ok(0)) => Poll::Ready(Err(Failure::Closed)),
+        Poll::Ready(Ok(_)) => {
+            idle.moved();
+            Poll::Ready(Ok(()))
+        }
+        Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Io(error))),
+        Poll::Pending => {
+            let after = ready!(idle.poll_expired(cx));
+            Poll::Ready(Err(Failure::Idle(after)))
+        }
+    }
+}
+
+/// A body that was read whole, or as much of it as was allowed.
+pub(crate) struct Whole {
+    pub(crate) bytes: Bytes,
+    /// Whether the body goes on beyond the limit.
+    pub(crate) cut: bool,
+}
+
+/// Reads a body of at most `limit` bytes. Beyond the limit it stops reading and says so; the connection is then of no more use.
+pub(crate) async fn read_body(conn: &mut Conn, decoder: &mut Decoder, limit: usize, idle: &mut Idle) -> Result<Whole, Failure> {
+    let mut body = BytesMut::new();
+    loop {
+        match decoder.step(&conn.buf).map_err(Failure::Wire)? {
+            Step::End { skip } => {
+                conn.buf.advance(skip);
+                return Ok(Whole { bytes: body.freeze(), cut: false });
+            }
+            Step::Data { skip, len } => {
+                conn.buf.advance(skip);
+                let keep = len.min(limit - body.len());
+                // The usual reply has come whole with its head: it is not copied.
+                if body.is_empty() {
+                    body = conn.buf.split_to(len);
+                    body.truncate(keep);
+                } else {
+                    body.extend_from_slice(&conn.buf[..keep]);
+                    conn.buf.advance(len);
+                }
+                if keep < len {
+                    return Ok(Whole { bytes: body.freeze(), cut: true });
+                }
+            }
+            Step::More { skip } => {
+                conn.buf.advance(skip);
+                match poll_fn(|cx| poll_more(conn, idle, cx)).await {
+                    Err(Failure::Closed) if decoder.ends_at_close() => return Ok(Whole { bytes: body.freeze(), cut: false }),
+                    result => result?,
+                }
+            }
+        }
+    }
+}
