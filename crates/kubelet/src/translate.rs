@@ -1,0 +1,173 @@
+//! From a pod as Kubernetes writes it to sandboxes and containers as berth-pod makes them. Pure.
+
+use std::collections::BTreeMap;
+
+use berth_pod::spec::{
+    ContainerSpec, Dns, Mount, MountSource, PodIdentity, PodVolume, PortMapping, Protocol, Resources, SandboxSpec, Security,
+};
+
+use crate::env::{self, Facts};
+use crate::pod::{self, Container, DnsOption, EmptyDir, HostPathType, Medium, Pod, VolumeSource};
+use crate::quantity::Quantity;
+
+/// The annotation that keeps a container's hash, as the upstream kubelet names it.
+pub const CONTAINER_HASH: &str = "io.kubernetes.container.hash";
+/// The annotation that keeps a sandbox's hash.
+pub const SANDBOX_HASH: &str = "berth.sandbox.hash";
+/// The annotation that keeps the pod as it was wanted when the sandbox or container was made, as JSON. The newest one of a pod holds.
+pub const POD_DATA: &str = "io.kubernetes.pod.data";
+/// The annotation that keeps the pod's grace period in seconds, as the upstream kubelet names it.
+pub const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
+
+/// `oom_score_adj` of a container of a Guaranteed pod (Kubernetes: `guaranteedOOMScoreAdj`).
+const GUARANTEED_OOM_SCORE_ADJ: i32 = -997;
+/// `oom_score_adj` of a container of a BestEffort pod (Kubernetes: `besteffortOOMScoreAdj`).
+const BEST_EFFORT_OOM_SCORE_ADJ: i32 = 1000;
+
+/// Who the pod is.
+pub fn identity(pod: &Pod) -> PodIdentity {
+    let metadata = &pod.metadata;
+    PodIdentity { namespace: metadata.namespace.clone(), name: metadata.name.clone(), uid: metadata.uid.to_string() }
+}
+
+/// The sandbox of a pod.
+pub fn sandbox(pod: &Pod, attempt: u32, hash: &str, image: Option<&str>) -> SandboxSpec {
+    let spec = &pod.spec;
+    let ports = spec.containers.iter().flat_map(|container| &container.ports).map(port).collect();
+    let volumes = spec.volumes.iter().filter_map(|volume| match &volume.source {
+        VolumeSource::EmptyDir(EmptyDir { medium, size_limit }) => Some(PodVolume {
+            name: volume.name.clone(),
+            memory: (*medium == Medium::Memory).then(|| size_limit.map(bytes)),
+        }),
+        VolumeSource::HostPath(_) => None,
+    });
+    let hosts = spec.host_aliases.iter().flat_map(|alias| alias.hostnames.iter().map(|name| (alias.ip.to_string(), name.clone())));
+    let config = &spec.dns_config;
+    let option = |DnsOption { name, value }: &DnsOption| match value {
+        Some(value) => format!("{name}:{value}"),
+        None => name.clone(),
+    };
+    SandboxSpec {
+        pod: identity(pod),
+        attempt,
+        image: image.map(str::to_owned),
+        hostname: pod.hostname().to_owned(),
+        host_network: spec.host_network,
+        host_pid: spec.host_pid,
+        host_ipc: spec.host_ipc,
+        ports,
+        dns: Dns {
+            servers: config.nameservers.iter().map(ToString::to_string).collect(),
+            searches: config.searches.clone(),
+            options: config.options.iter().map(option).collect(),
+        },
+        hosts: hosts.collect(),
+        volumes: volumes.collect(),
+        labels: pod.metadata.labels.clone(),
+        annotations: annotations(pod, SANDBOX_HASH, hash),
+    }
+}
+
+fn port(port: &pod::ContainerPort) -> PortMapping {
+    PortMapping {
+        container_port: port.container_port,
+        host_port: port.host_port,
+        host_ip: port.host_ip,
+        protocol: match port.protocol {
+            pod::Protocol::Tcp => Protocol::Tcp,
+            pod::Protocol::Udp => Protocol::Udp,
+            pod::Protocol::Sctp => Protocol::Sctp,
+        },
+    }
+}
+
+/// What is kept on each container: the pod's annotations, and what berth wants to find again.
+fn annotations(pod: &Pod, hash_name: &str, hash: &str) -> BTreeMap<String, String> {
+    let mut all = pod.metadata.annotations.clone();
+    all.insert(hash_name.to_owned(), hash.to_owned());
+    all.insert(GRACE_PERIOD.to_owned(), pod.spec.termination_grace_period_seconds.to_string());
+    // A Pod is made of maps with text keys, numbers and text: it always serialises.
+    all.insert(POD_DATA.to_owned(), serde_json::to_string(pod).unwrap_or_default());
+    all
+}
+
+/// A container of a pod, once its sandbox is there. `host_memory` is the host's, in bytes.
+pub fn container(pod: &Pod, container: &Container, attempt: u32, hash: &str, facts: &Facts, host_memory: u64) -> ContainerSpec {
+    let resolved = env::resolve(pod, container, facts);
+    let security = pod.effective_security(container);
+    let resources = &container.resources;
+    let milli = |quantity: Option<Quantity>| quantity.map(|quantity| u64::try_from(quantity.millis()).unwrap_or_default());
+    let mounts = container.volume_mounts.iter().filter_map(|mount| {
+        let volume = pod.volume(&mount.name)?;
+        let sub_path = mount.sub_path.clone().unwrap_or_default();
+        let source = match &volume.source {
+            VolumeSource::HostPath(host) => {
+                let path = if sub_path.is_empty() { host.path.clone() } else { format!("{}/{sub_path}", host.path.trim_end_matches('/')) };
+                MountSource::Host { path, create: matches!(host.kind, HostPathType::Unset | HostPathType::DirectoryOrCreate) }
+            }
+            VolumeSource::EmptyDir(_) => MountSource::Pod { volume: volume.name.clone(), sub_path },
+        };
+        Some(Mount { source, path: mount.mount_path.clone(), read_only: mount.read_only })
+    });
+    ContainerSpec {
+        name: container.name.clone(),
+        attempt,
+        image: container.image.clone(),
+        command: resolved.command,
+        args: resolved.args,
+        env: resolved.env,
+        working_dir: container.working_dir.clone(),
+        mounts: mounts.collect(),
+        resources: Resources {
+            cpu_request_milli: milli(resources.requests.cpu),
+            cpu_limit_milli: milli(resources.limits.cpu),
+            memory_request: resources.requests.memory.map(bytes),
+            memory_limit: resources.limits.memory.map(bytes),
+        },
+        security: Security {
+            user: security.run_as_user.map(i64::from),
+            group: security.run_as_group.map(i64::from),
+            supplemental_groups: security.supplemental_groups.iter().copied().map(i64::from).collect(),
+            run_as_non_root: security.run_as_non_root,
+            privileged: security.privileged,
+            read_only_root: security.read_only_root_filesystem,
+            no_new_privileges: security.allow_privilege_escalation == Some(false),
+            add_capabilities: security.capabilities.add,
+            drop_capabilities: security.capabilities.drop,
+        },
+        stdin: container.stdin,
+        stdin_once: container.stdin_once,
+        tty: container.tty,
+        oom_score_adj: oom_score_adj(pod, container, host_memory),
+        labels: BTreeMap::new(),
+        annotations: annotations(pod, CONTAINER_HASH, hash),
+    }
+}
+
+fn bytes(quantity: Quantity) -> u64 {
+    u64::try_from(quantity.units()).unwrap_or_default()
+}
+
+/// How readily the kernel kills the container, by the pod's quality of service: the less memory it asked for, the sooner.
+fn oom_score_adj(pod: &Pod, container: &Container, host_memory: u64) -> i32 {
+    let all = || pod.spec.containers.iter().map(|container| &container.resources);
+    let guaranteed = |resources: &pod::Resources| {
+        let pod::Resources { limits, requests } = resources;
+        // A request that is not written is the limit.
+        limits.cpu.is_some()
+            && limits.memory.is_some()
+            && requests.cpu.is_none_or(|cpu| Some(cpu) == limits.cpu)
+            && requests.memory.is_none_or(|memory| Some(memory) == limits.memory)
+    };
+    if all().all(guaranteed) {
+        return GUARANTEED_OOM_SCORE_ADJ;
+    }
+    if all().all(|resources| *resources == pod::Resources::default()) {
+        return BEST_EFFORT_OOM_SCORE_ADJ;
+    }
+    let resources = &container.resources;
+    let request = resources.requests.memory.or(resources.limits.memory).map_or(0, bytes);
+    let share = u128::from(request) * 1000 / u128::from(host_memory.max(1));
+    // Between the two classes, with room for either.
+    i32::try_from(1000 - share.min(1000) as i32).unwrap_or(1000).clamp(3, 999)
+}
