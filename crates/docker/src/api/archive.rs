@@ -45,7 +45,14 @@ impl Docker {
     /// 404 when there is no such container or path. The reply to `HEAD` has no body, so the error has no words.
     pub async fn stat_archive(&self, container: &str, path: &str) -> Result<PathStat, Error> {
         let operation = Operation::STAT_ARCHIVE;
-        let request = about(operation, Method::Head, "/containers", container, "/archive")?.query("path", path);
+        let request = about(
+            operation,
+            Method::Head,
+            "/containers",
+            container,
+            "/archive",
+        )?
+        .query("path", path);
         let reply = self.send(request).await?;
         path_stat(operation, container, path, &reply.headers)
     }
@@ -74,22 +81,51 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container or path; 400 when the path is not a directory or the archive is broken; 403
     /// when the volume or the root file system is read-only.
-    pub async fn put_archive(&self, container: &str, path: &str, tar: Body, options: PutArchive) -> Result<(), Error> {
-        let request = about(Operation::PUT_ARCHIVE, Method::Put, "/containers", container, "/archive")?
-            .query("path", path)
-            .query_some("noOverwriteDirNonDir", flag(options.no_overwrite_dir_non_dir))
-            .query_some("copyUIDGID", flag(options.copy_uid_gid))
-            .header("Content-Type", "application/x-tar")
-            .body(tar)
-            .deadline(Deadline::Stream { idle: Some(IDLE) });
+    pub async fn put_archive(
+        &self,
+        container: &str,
+        path: &str,
+        tar: Body,
+        options: PutArchive,
+    ) -> Result<(), Error> {
+        let request = about(
+            Operation::PUT_ARCHIVE,
+            Method::Put,
+            "/containers",
+            container,
+            "/archive",
+        )?
+        .query("path", path)
+        .query_some(
+            "noOverwriteDirNonDir",
+            flag(options.no_overwrite_dir_non_dir),
+        )
+        .query_some("copyUIDGID", flag(options.copy_uid_gid))
+        .header("Content-Type", "application/x-tar")
+        .body(tar)
+        .deadline(Deadline::Stream { idle: Some(IDLE) });
         self.send(request).await.map(drop)
     }
 }
 
 /// The description of a path out of the reply's header.
-fn path_stat(operation: Operation, container: &str, path: &str, headers: &Headers) -> Result<PathStat, Error> {
-    let malformed = |why: String| Error::malformed(operation, format!("{why} ({path} in {container})"));
-    let header = headers.get(STAT_HEADER).ok_or_else(|| malformed(format!("it has no {STAT_HEADER} header")))?;
-    let json = STANDARD.decode(header).map_err(|error| malformed(format!("its {STAT_HEADER} header is not base64: {error}")))?;
-    serde_json::from_slice(&json).map_err(|error| malformed(format!("its {STAT_HEADER} header is not what was expected: {error}")))
+fn path_stat(
+    operation: Operation,
+    container: &str,
+    path: &str,
+    headers: &Headers,
+) -> Result<PathStat, Error> {
+    let malformed =
+        |why: String| Error::malformed(operation, format!("{why} ({path} in {container})"));
+    let header = headers
+        .get(STAT_HEADER)
+        .ok_or_else(|| malformed(format!("it has no {STAT_HEADER} header")))?;
+    let json = STANDARD
+        .decode(header)
+        .map_err(|error| malformed(format!("its {STAT_HEADER} header is not base64: {error}")))?;
+    serde_json::from_slice(&json).map_err(|error| {
+        malformed(format!(
+            "its {STAT_HEADER} header is not what was expected: {error}"
+        ))
+    })
 }

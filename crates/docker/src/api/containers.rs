@@ -8,7 +8,8 @@ use super::{Gate, about, flag};
 use crate::client::{ByteStream, Docker, JsonStream};
 use crate::error::Error;
 use crate::model::{
-    Change, ContainerInspect, ContainerSummary, Filters, PruneContainers, Stats, TopResult, WaitResult,
+    Change, ContainerInspect, ContainerSummary, Filters, PruneContainers, Stats, TopResult,
+    WaitResult,
 };
 use crate::request::{Deadline, Method, Operation, Request};
 use crate::version::ApiVersion;
@@ -117,7 +118,10 @@ impl Docker {
     ///
     /// # Errors
     /// 400 for a filter that the Engine does not know; 404 when `since` or `before` is not there.
-    pub async fn list_containers(&self, options: &ListContainers) -> Result<Vec<ContainerSummary>, Error> {
+    pub async fn list_containers(
+        &self,
+        options: &ListContainers,
+    ) -> Result<Vec<ContainerSummary>, Error> {
         // The Engine takes these two as filters only.
         let mut filters = options.filters.clone();
         for (key, value) in [("since", &options.since), ("before", &options.before)] {
@@ -140,7 +144,14 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container.
     pub async fn inspect_container(&self, container: &str) -> Result<ContainerInspect, Error> {
-        self.send_json(about(Operation::INSPECT_CONTAINER, Method::Get, "/containers", container, "/json")?).await
+        self.send_json(about(
+            Operation::INSPECT_CONTAINER,
+            Method::Get,
+            "/containers",
+            container,
+            "/json",
+        )?)
+        .await
     }
 
     /// As [`inspect_container`](Self::inspect_container), with the sizes of its layers, which the Engine has to compute.
@@ -149,8 +160,17 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container.
-    pub async fn inspect_container_with_size(&self, container: &str) -> Result<ContainerInspect, Error> {
-        let request = about(Operation::INSPECT_CONTAINER, Method::Get, "/containers", container, "/json")?;
+    pub async fn inspect_container_with_size(
+        &self,
+        container: &str,
+    ) -> Result<ContainerInspect, Error> {
+        let request = about(
+            Operation::INSPECT_CONTAINER,
+            Method::Get,
+            "/containers",
+            container,
+            "/json",
+        )?;
         self.send_json(request.query("size", 1)).await
     }
 
@@ -163,8 +183,20 @@ impl Docker {
     /// which is also in [`ContainerState::error`](crate::model::ContainerState::error).
     pub async fn start_container(&self, container: &str) -> Result<Started, Error> {
         // The Engine refuses a start with a body.
-        let reply = self.send(about(Operation::START_CONTAINER, Method::Post, "/containers", container, "/start")?).await?;
-        Ok(if reply.status == 304 { Started::Already } else { Started::Now })
+        let reply = self
+            .send(about(
+                Operation::START_CONTAINER,
+                Method::Post,
+                "/containers",
+                container,
+                "/start",
+            )?)
+            .await?;
+        Ok(if reply.status == 304 {
+            Started::Already
+        } else {
+            Started::Now
+        })
     }
 
     /// Stops a container: a signal, the grace period, then a kill.
@@ -175,15 +207,30 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container. Timed out means that the Engine could not kill it.
-    pub async fn stop_container(&self, container: &str, options: &StopContainer) -> Result<Stopped, Error> {
+    pub async fn stop_container(
+        &self,
+        container: &str,
+        options: &StopContainer,
+    ) -> Result<Stopped, Error> {
         let operation = Operation::STOP_CONTAINER;
-        let deadline = self.stop_deadline(operation, container, options.seconds, options.signal.as_deref()).await?;
+        let deadline = self
+            .stop_deadline(
+                operation,
+                container,
+                options.seconds,
+                options.signal.as_deref(),
+            )
+            .await?;
         let request = about(operation, Method::Post, "/containers", container, "/stop")?
             .query_some("t", options.seconds)
             .query_some("signal", options.signal.as_deref())
             .deadline(deadline);
         let reply = self.send(request).await?;
-        Ok(if reply.status == 304 { Stopped::Already } else { Stopped::Now })
+        Ok(if reply.status == 304 {
+            Stopped::Already
+        } else {
+            Stopped::Now
+        })
     }
 
     /// Stops a container, if it runs, and starts it again.
@@ -192,23 +239,52 @@ impl Docker {
     ///
     /// # Errors
     /// As for stop and start.
-    pub async fn restart_container(&self, container: &str, options: &RestartContainer) -> Result<(), Error> {
+    pub async fn restart_container(
+        &self,
+        container: &str,
+        options: &RestartContainer,
+    ) -> Result<(), Error> {
         let operation = Operation::RESTART_CONTAINER;
-        let deadline = self.stop_deadline(operation, container, options.seconds, options.signal.as_deref()).await?;
-        let request = about(operation, Method::Post, "/containers", container, "/restart")?
-            .query_some("t", options.seconds)
-            .query_some("signal", options.signal.as_deref())
-            .deadline(deadline);
+        let deadline = self
+            .stop_deadline(
+                operation,
+                container,
+                options.seconds,
+                options.signal.as_deref(),
+            )
+            .await?;
+        let request = about(
+            operation,
+            Method::Post,
+            "/containers",
+            container,
+            "/restart",
+        )?
+        .query_some("t", options.seconds)
+        .query_some("signal", options.signal.as_deref())
+        .deadline(deadline);
         self.send(request).await.map(drop)
     }
 
     /// The deadline of a stop with that grace; fails when the engine can't do what is asked.
-    async fn stop_deadline(&self, operation: Operation, container: &str, seconds: Option<i64>, signal: Option<&str>) -> Result<Deadline, Error> {
+    async fn stop_deadline(
+        &self,
+        operation: Operation,
+        container: &str,
+        seconds: Option<i64>,
+        signal: Option<&str>,
+    ) -> Result<Deadline, Error> {
         if let Some(seconds @ ..-1) = seconds {
-            return Err(Error::invalid(operation, format!("a grace of {seconds} seconds; -1 is the only negative one, and never kills")));
+            return Err(Error::invalid(
+                operation,
+                format!(
+                    "a grace of {seconds} seconds; -1 is the only negative one, and never kills"
+                ),
+            ));
         }
         if signal.is_some() {
-            self.require(operation, &[Gate::new("a stop signal", 42)]).await?;
+            self.require(operation, &[Gate::new("a stop signal", 42)])
+                .await?;
         }
         let seconds = match seconds {
             Some(seconds) => seconds,
@@ -219,7 +295,9 @@ impl Docker {
             }
         };
         Ok(match u64::try_from(seconds) {
-            Ok(seconds) => Deadline::Total(Duration::from_secs(seconds).saturating_add(STOP_MARGIN)),
+            Ok(seconds) => {
+                Deadline::Total(Duration::from_secs(seconds).saturating_add(STOP_MARGIN))
+            }
             Err(_) => Deadline::Stream { idle: None },
         })
     }
@@ -232,8 +310,16 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container; 409 when it does not run; 400 for an unknown signal.
     pub async fn kill_container(&self, container: &str, signal: Option<&str>) -> Result<(), Error> {
-        let request = about(Operation::KILL_CONTAINER, Method::Post, "/containers", container, "/kill")?;
-        self.send(request.query_some("signal", signal)).await.map(drop)
+        let request = about(
+            Operation::KILL_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/kill",
+        )?;
+        self.send(request.query_some("signal", signal))
+            .await
+            .map(drop)
     }
 
     /// Removes a container.
@@ -242,11 +328,21 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container; 409 when it runs (see [`RemoveContainer::force`]) or is being removed.
-    pub async fn remove_container(&self, container: &str, options: RemoveContainer) -> Result<(), Error> {
-        let request = about(Operation::REMOVE_CONTAINER, Method::Delete, "/containers", container, "")?
-            .query_some("v", flag(options.volumes))
-            .query_some("link", flag(options.link))
-            .query_some("force", flag(options.force));
+    pub async fn remove_container(
+        &self,
+        container: &str,
+        options: RemoveContainer,
+    ) -> Result<(), Error> {
+        let request = about(
+            Operation::REMOVE_CONTAINER,
+            Method::Delete,
+            "/containers",
+            container,
+            "",
+        )?
+        .query_some("v", flag(options.volumes))
+        .query_some("link", flag(options.link))
+        .query_some("force", flag(options.force));
         self.send(request).await.map(drop)
     }
 
@@ -257,7 +353,13 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container; 409 when the name is taken; 400 when it is not a name.
     pub async fn rename_container(&self, container: &str, name: &str) -> Result<(), Error> {
-        let request = about(Operation::RENAME_CONTAINER, Method::Post, "/containers", container, "/rename")?;
+        let request = about(
+            Operation::RENAME_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/rename",
+        )?;
         self.send(request.query("name", name)).await.map(drop)
     }
 
@@ -268,7 +370,15 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container; 409 when it does not run or is paused.
     pub async fn pause_container(&self, container: &str) -> Result<(), Error> {
-        self.send(about(Operation::PAUSE_CONTAINER, Method::Post, "/containers", container, "/pause")?).await.map(drop)
+        self.send(about(
+            Operation::PAUSE_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/pause",
+        )?)
+        .await
+        .map(drop)
     }
 
     /// Lets the processes of a paused container go on.
@@ -278,7 +388,15 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container; 409 or 500 when it is not paused.
     pub async fn unpause_container(&self, container: &str) -> Result<(), Error> {
-        self.send(about(Operation::UNPAUSE_CONTAINER, Method::Post, "/containers", container, "/unpause")?).await.map(drop)
+        self.send(about(
+            Operation::UNPAUSE_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/unpause",
+        )?)
+        .await
+        .map(drop)
     }
 
     /// Waits for a container, and gives its exit code, whatever it is.
@@ -288,21 +406,34 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container.
-    pub async fn wait_container(&self, container: &str, condition: WaitCondition) -> Result<WaitResult, Error> {
+    pub async fn wait_container(
+        &self,
+        container: &str,
+        condition: WaitCondition,
+    ) -> Result<WaitResult, Error> {
         let condition = match condition {
             WaitCondition::NotRunning => "not-running",
             WaitCondition::NextExit => "next-exit",
             WaitCondition::Removed => "removed",
         };
-        let request = about(Operation::WAIT_CONTAINER, Method::Post, "/containers", container, "/wait")?
-            .query("condition", condition)
-            .deadline(Deadline::Stream { idle: None });
+        let request = about(
+            Operation::WAIT_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/wait",
+        )?
+        .query("condition", condition)
+        .deadline(Deadline::Stream { idle: None });
         let mut stream = self.send_stream(request).await?.json::<WaitResult>();
         match stream.next().await {
             Some(result) => result,
             None => {
                 let origin = stream.origin();
-                let error = Error::malformed(Operation::WAIT_CONTAINER, "the reply ended before the container did");
+                let error = Error::malformed(
+                    Operation::WAIT_CONTAINER,
+                    "the reply ended before the container did",
+                );
                 Err(error.located(origin.subject.as_deref(), &origin.endpoint))
             }
         }
@@ -315,7 +446,13 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container; 409 or 500 when it does not run; 500 when `ps` does not like the arguments.
     pub async fn top(&self, container: &str, ps_args: Option<&str>) -> Result<TopResult, Error> {
-        let request = about(Operation::TOP, Method::Get, "/containers", container, "/top")?;
+        let request = about(
+            Operation::TOP,
+            Method::Get,
+            "/containers",
+            container,
+            "/top",
+        )?;
         self.send_json(request.query_some("ps_args", ps_args)).await
     }
 
@@ -326,7 +463,14 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container.
     pub async fn changes(&self, container: &str) -> Result<Vec<Change>, Error> {
-        self.send_list(about(Operation::CHANGES, Method::Get, "/containers", container, "/changes")?).await
+        self.send_list(about(
+            Operation::CHANGES,
+            Method::Get,
+            "/containers",
+            container,
+            "/changes",
+        )?)
+        .await
     }
 
     /// What a container uses now, as one sample. From API 1.41 on it is answered at once and has no
@@ -338,9 +482,15 @@ impl Docker {
     /// 404 when there is no such container. One that does not run gives zeros.
     pub async fn stats(&self, container: &str) -> Result<Stats, Error> {
         let one_shot = self.api_version().await? >= ApiVersion::new(1, 41);
-        let request = about(Operation::STATS, Method::Get, "/containers", container, "/stats")?
-            .query("stream", "false")
-            .query_some("one-shot", one_shot.then_some("true"));
+        let request = about(
+            Operation::STATS,
+            Method::Get,
+            "/containers",
+            container,
+            "/stats",
+        )?
+        .query("stream", "false")
+        .query_some("one-shot", one_shot.then_some("true"));
         self.send_json(request).await
     }
 
@@ -352,7 +502,14 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container.
     pub async fn stats_stream(&self, container: &str) -> Result<JsonStream<Stats>, Error> {
-        let request = about(Operation::STATS, Method::Get, "/containers", container, "/stats")?.query("stream", "true");
+        let request = about(
+            Operation::STATS,
+            Method::Get,
+            "/containers",
+            container,
+            "/stats",
+        )?
+        .query("stream", "true");
         Ok(self.send_stream(request).await?.json())
     }
 
@@ -362,9 +519,21 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container; 409 or 500 when it does not run.
-    pub async fn resize_container_tty(&self, container: &str, size: TerminalSize) -> Result<(), Error> {
-        let request = about(Operation::RESIZE_CONTAINER_TTY, Method::Post, "/containers", container, "/resize")?;
-        self.send(request.query("h", size.height).query("w", size.width)).await.map(drop)
+    pub async fn resize_container_tty(
+        &self,
+        container: &str,
+        size: TerminalSize,
+    ) -> Result<(), Error> {
+        let request = about(
+            Operation::RESIZE_CONTAINER_TTY,
+            Method::Post,
+            "/containers",
+            container,
+            "/resize",
+        )?;
+        self.send(request.query("h", size.height).query("w", size.width))
+            .await
+            .map(drop)
     }
 
     /// A container's file system as a tar archive.
@@ -374,8 +543,17 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such container.
     pub async fn export_container(&self, container: &str) -> Result<ByteStream, Error> {
-        let request = about(Operation::EXPORT_CONTAINER, Method::Get, "/containers", container, "/export")?;
-        self.send_stream(request.deadline(Deadline::Stream { idle: Some(EXPORT_IDLE) })).await
+        let request = about(
+            Operation::EXPORT_CONTAINER,
+            Method::Get,
+            "/containers",
+            container,
+            "/export",
+        )?;
+        self.send_stream(request.deadline(Deadline::Stream {
+            idle: Some(EXPORT_IDLE),
+        }))
+        .await
     }
 
     /// Removes every container that does not run and matches (`until`, `label`).
@@ -386,7 +564,12 @@ impl Docker {
     /// # Errors
     /// 409 when another prune is under way.
     pub async fn prune_containers(&self, filters: &Filters) -> Result<PruneContainers, Error> {
-        let request = Request::new(Operation::PRUNE_CONTAINERS, Method::Post, "/containers/prune");
-        self.send_json(request.query_some("filters", filters.to_query())).await
+        let request = Request::new(
+            Operation::PRUNE_CONTAINERS,
+            Method::Post,
+            "/containers/prune",
+        );
+        self.send_json(request.query_some("filters", filters.to_query()))
+            .await
     }
 }

@@ -7,7 +7,8 @@ use super::{Gate, about};
 use crate::client::Docker;
 use crate::error::Error;
 use crate::model::{
-    CreateContainer, CreateContainerResponse, EndpointSettings, Mount, MountType, UpdateContainer, UpdateContainerResponse,
+    CreateContainer, CreateContainerResponse, Mount, MountType, UpdateContainer,
+    UpdateContainerResponse,
 };
 use crate::request::{Method, Operation, Request};
 
@@ -20,7 +21,10 @@ impl Docker {
     /// # Errors
     /// 404 when the image is not there; 409 when the name is taken; 400 for a bad configuration; invalid when a field is
     /// set that the engine is too old for.
-    pub async fn create_container(&self, container: &CreateContainer) -> Result<CreateContainerResponse, Error> {
+    pub async fn create_container(
+        &self,
+        container: &CreateContainer,
+    ) -> Result<CreateContainerResponse, Error> {
         let operation = Operation::CREATE_CONTAINER;
         self.require(operation, &gates(container)).await?;
         let mut request = Request::new(operation, Method::Post, "/containers/create")
@@ -39,38 +43,95 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container; 400, 409 or 500 for limits that it can't have.
-    pub async fn update_container(&self, container: &str, update: &UpdateContainer) -> Result<UpdateContainerResponse, Error> {
-        let request = about(Operation::UPDATE_CONTAINER, Method::Post, "/containers", container, "/update")?;
+    pub async fn update_container(
+        &self,
+        container: &str,
+        update: &UpdateContainer,
+    ) -> Result<UpdateContainerResponse, Error> {
+        let request = about(
+            Operation::UPDATE_CONTAINER,
+            Method::Post,
+            "/containers",
+            container,
+            "/update",
+        )?;
         self.send_json(request.json(update)).await
     }
 }
 
 /// What of a configuration needs more than the oldest API version.
 fn gates(container: &CreateContainer) -> Vec<Gate> {
-    let CreateContainer { platform, config, host_config: host, networking_config, .. } = container;
+    let mut gates = Vec::new();
+    let mut gate = |used: bool, what: &'static str, minor: u16| {
+        if used {
+            gates.push(Gate::new(what, minor));
+        }
+    };
+    let CreateContainer {
+        platform,
+        config,
+        host_config: host,
+        networking_config,
+        ..
+    } = container;
+    gate(platform.is_some(), "a platform", 41);
+    gate(
+        !host.cgroupns_mode.is_empty(),
+        "HostConfig.CgroupnsMode",
+        41,
+    );
+    gate(!host.console_size.is_empty(), "HostConfig.ConsoleSize", 42);
+    gate(!host.annotations.is_empty(), "HostConfig.Annotations", 43);
+    if let Some(check) = &config.healthcheck {
+        gate(check.start_interval != 0, "Healthcheck.StartInterval", 44);
+    }
+    for Mount {
+        kind,
+        bind_options,
+        volume_options,
+        tmpfs_options,
+        ..
+    } in &host.mounts
+    {
+        gate(
+            *kind == MountType::Cluster,
+            "a mount of a cluster volume",
+            42,
+        );
+        gate(*kind == MountType::Image, "a mount of an image", 48);
+        if let Some(bind) = bind_options {
+            gate(bind.create_mountpoint, "BindOptions.CreateMountpoint", 42);
+            gate(
+                bind.read_only_non_recursive,
+                "BindOptions.ReadOnlyNonRecursive",
+                44,
+            );
+            gate(
+                bind.read_only_force_recursive,
+                "BindOptions.ReadOnlyForceRecursive",
+                44,
+            );
+        }
+        if let Some(volume) = volume_options {
+            gate(!volume.subpath.is_empty(), "VolumeOptions.Subpath", 45);
+        }
+        if let Some(tmpfs) = tmpfs_options {
+            gate(!tmpfs.options.is_empty(), "TmpfsOptions.Options", 46);
+        }
+    }
     let endpoints = &networking_config.endpoints_config;
-    let mounts = &host.mounts;
-    let endpoint = |is: fn(&EndpointSettings) -> bool| endpoints.values().any(is);
-    let mount = |is: fn(&Mount) -> bool| mounts.iter().any(is);
-
-    [
-        (platform.is_some(), "a platform", 41),
-        (!host.cgroupns_mode.is_empty(), "HostConfig.CgroupnsMode", 41),
-        (!host.console_size.is_empty(), "HostConfig.ConsoleSize", 42),
-        (mount(|m| m.kind == MountType::Cluster), "a mount of a cluster volume", 42),
-        (mount(|m| m.bind_options.as_ref().is_some_and(|o| o.create_mountpoint)), "BindOptions.CreateMountpoint", 42),
-        (!host.annotations.is_empty(), "HostConfig.Annotations", 43),
-        (config.healthcheck.as_ref().is_some_and(|check| check.start_interval != 0), "Healthcheck.StartInterval", 44),
-        (mount(|m| m.bind_options.as_ref().is_some_and(|o| o.read_only_non_recursive)), "BindOptions.ReadOnlyNonRecursive", 44),
-        (mount(|m| m.bind_options.as_ref().is_some_and(|o| o.read_only_force_recursive)), "BindOptions.ReadOnlyForceRecursive", 44),
-        (endpoints.len() > 1, "more than one network at creation", 44),
-        (endpoint(|e| !e.mac_address.is_empty()), "the MacAddress of an endpoint", 44),
-        (mount(|m| m.volume_options.as_ref().is_some_and(|o| !o.subpath.is_empty())), "VolumeOptions.Subpath", 45),
-        (mount(|m| m.tmpfs_options.as_ref().is_some_and(|o| !o.options.is_empty())), "TmpfsOptions.Options", 46),
-        (mount(|m| m.kind == MountType::Image), "a mount of an image", 48),
-        (endpoint(|e| e.gw_priority != 0), "the GwPriority of an endpoint", 48),
-    ]
-    .into_iter()
-    .filter_map(|(used, what, minor)| used.then(|| Gate::new(what, minor)))
-    .collect()
+    gate(endpoints.len() > 1, "more than one network at creation", 44);
+    for endpoint in endpoints.values() {
+        gate(
+            !endpoint.mac_address.is_empty(),
+            "the MacAddress of an endpoint",
+            44,
+        );
+        gate(
+            endpoint.gw_priority != 0,
+            "the GwPriority of an endpoint",
+            48,
+        );
+    }
+    gates
 }

@@ -28,7 +28,15 @@ pub struct AttachOptions {
 impl Default for AttachOptions {
     /// Both outputs, from now on.
     fn default() -> Self {
-        Self { stdin: false, stdout: true, stderr: true, logs: false, stream: true, detach_keys: None, tty: None }
+        Self {
+            stdin: false,
+            stdout: true,
+            stderr: true,
+            logs: false,
+            stream: true,
+            detach_keys: None,
+            tty: None,
+        }
     }
 }
 
@@ -43,12 +51,17 @@ impl Docker {
     pub async fn create_exec(&self, container: &str, config: &ExecConfig) -> Result<String, Error> {
         let operation = Operation::CREATE_EXEC;
         if !config.console_size.is_empty() {
-            self.require(operation, &[Gate::new("ExecConfig.ConsoleSize", 42)]).await?;
+            self.require(operation, &[Gate::new("ExecConfig.ConsoleSize", 42)])
+                .await?;
         }
-        let request = about(operation, Method::Post, "/containers", container, "/exec")?.json(config);
+        let request =
+            about(operation, Method::Post, "/containers", container, "/exec")?.json(config);
         let CreateExecResponse { id } = self.send_json(request).await?;
         if id.is_empty() {
-            return Err(Error::malformed(operation, format!("it has no id for the command in {container}")));
+            return Err(Error::malformed(
+                operation,
+                format!("it has no id for the command in {container}"),
+            ));
         }
         Ok(id)
     }
@@ -65,7 +78,8 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such command; 409 when the container does not run, or the command was started before.
     pub async fn start_exec(&self, exec: &str, tty: bool) -> Result<Attached, Error> {
-        let request = about(Operation::START_EXEC, Method::Post, "/exec", exec, "/start")?.json(&StartExec { detach: false, tty });
+        let request = about(Operation::START_EXEC, Method::Post, "/exec", exec, "/start")?
+            .json(&StartExec { detach: false, tty });
         let upgraded = self.send_upgrade(request).await?;
         let framing = content_framing(upgraded.headers()).unwrap_or_else(|| Framing::of_tty(tty));
         let (output, input) = upgraded.into_parts(framing);
@@ -81,7 +95,12 @@ impl Docker {
     /// 500 when it can't be started.
     pub async fn start_exec_detached(&self, exec: &str) -> Result<(), Error> {
         let request = about(Operation::START_EXEC, Method::Post, "/exec", exec, "/start")?;
-        self.send(request.json(&StartExec { detach: true, tty: false })).await.map(drop)
+        self.send(request.json(&StartExec {
+            detach: true,
+            tty: false,
+        }))
+        .await
+        .map(drop)
     }
 
     /// What became of a command. The Engine forgets it some minutes after its end, and with its container.
@@ -91,7 +110,14 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such command.
     pub async fn inspect_exec(&self, exec: &str) -> Result<ExecInspect, Error> {
-        self.send_json(about(Operation::INSPECT_EXEC, Method::Get, "/exec", exec, "/json")?).await
+        self.send_json(about(
+            Operation::INSPECT_EXEC,
+            Method::Get,
+            "/exec",
+            exec,
+            "/json",
+        )?)
+        .await
     }
 
     /// Tells a command's terminal its size. The command has to run; right after its start the Engine may still say 404
@@ -102,8 +128,16 @@ impl Docker {
     /// # Errors
     /// 404 when there is no such command or it does not run.
     pub async fn resize_exec_tty(&self, exec: &str, size: TerminalSize) -> Result<(), Error> {
-        let request = about(Operation::RESIZE_EXEC_TTY, Method::Post, "/exec", exec, "/resize")?;
-        self.send(request.query("h", size.height).query("w", size.width)).await.map(drop)
+        let request = about(
+            Operation::RESIZE_EXEC_TTY,
+            Method::Post,
+            "/exec",
+            exec,
+            "/resize",
+        )?;
+        self.send(request.query("h", size.height).query("w", size.width))
+            .await
+            .map(drop)
     }
 
     /// Attaches to a container's main process. Attach before the start to miss nothing.
@@ -113,31 +147,53 @@ impl Docker {
     ///
     /// # Errors
     /// 404 when there is no such container; 409 when it is paused or restarting; 400 when nothing is to be attached.
-    pub async fn attach(&self, container: &str, options: &AttachOptions) -> Result<Attached, Error> {
-        let request = about(Operation::ATTACH, Method::Post, "/containers", container, "/attach")?
-            .query_some("stream", flag(options.stream))
-            .query_some("stdin", flag(options.stdin))
-            .query_some("stdout", flag(options.stdout))
-            .query_some("stderr", flag(options.stderr))
-            .query_some("logs", flag(options.logs))
-            .query_some("detachKeys", options.detach_keys.as_deref())
-            .deadline(Deadline::Stream { idle: None });
+    pub async fn attach(
+        &self,
+        container: &str,
+        options: &AttachOptions,
+    ) -> Result<Attached, Error> {
+        let request = about(
+            Operation::ATTACH,
+            Method::Post,
+            "/containers",
+            container,
+            "/attach",
+        )?
+        .query_some("stream", flag(options.stream))
+        .query_some("stdin", flag(options.stdin))
+        .query_some("stdout", flag(options.stdout))
+        .query_some("stderr", flag(options.stderr))
+        .query_some("logs", flag(options.logs))
+        .query_some("detachKeys", options.detach_keys.as_deref())
+        .deadline(Deadline::Stream { idle: None });
         let upgraded = self.send_upgrade(request).await?;
         let framing = match content_framing(upgraded.headers()) {
             Some(framing) => framing,
-            None => self.framing_of(Operation::ATTACH, container, options.tty).await?,
+            None => {
+                self.framing_of(Operation::ATTACH, container, options.tty)
+                    .await?
+            }
         };
         let (output, input) = upgraded.into_parts(framing);
         Ok(Attached { input, output })
     }
 
     /// How a container's output is framed when the reply does not say: by whether it has a terminal.
-    pub(crate) async fn framing_of(&self, operation: Operation, container: &str, tty: Option<bool>) -> Result<Framing, Error> {
+    pub(crate) async fn framing_of(
+        &self,
+        operation: Operation,
+        container: &str,
+        tty: Option<bool>,
+    ) -> Result<Framing, Error> {
         let tty = match tty {
             Some(tty) => tty,
             None => {
-                let request: Request = about(operation, Method::Get, "/containers", container, "/json")?;
-                self.send_json::<ContainerInspect>(request).await?.config.tty
+                let request: Request =
+                    about(operation, Method::Get, "/containers", container, "/json")?;
+                self.send_json::<ContainerInspect>(request)
+                    .await?
+                    .config
+                    .tty
             }
         };
         Ok(Framing::of_tty(tty))
@@ -146,5 +202,7 @@ impl Docker {
 
 /// What the reply says of its framing.
 pub(crate) fn content_framing(headers: &crate::wire::head::Headers) -> Option<Framing> {
-    headers.get("content-type").and_then(Framing::from_content_type)
+    headers
+        .get("content-type")
+        .and_then(Framing::from_content_type)
 }

@@ -66,19 +66,28 @@ impl Docker {
     /// read.
     pub async fn logs(&self, container: &str, options: &LogsOptions) -> Result<FrameStream, Error> {
         let idle = options.idle.or((!options.follow).then_some(READ_IDLE));
-        let request = about(Operation::LOGS, Method::Get, "/containers", container, "/logs")?
-            .query_some("stdout", flag(options.stdout))
-            .query_some("stderr", flag(options.stderr))
-            .query_some("since", options.since.map(Timestamp::to_query))
-            .query_some("until", options.until.map(Timestamp::to_query))
-            .query_some("timestamps", flag(options.timestamps))
-            .query_some("tail", options.tail)
-            .query_some("follow", flag(options.follow))
-            .deadline(Deadline::Stream { idle });
+        let request = about(
+            Operation::LOGS,
+            Method::Get,
+            "/containers",
+            container,
+            "/logs",
+        )?
+        .query_some("stdout", flag(options.stdout))
+        .query_some("stderr", flag(options.stderr))
+        .query_some("since", options.since.map(Timestamp::to_query))
+        .query_some("until", options.until.map(Timestamp::to_query))
+        .query_some("timestamps", flag(options.timestamps))
+        .query_some("tail", options.tail)
+        .query_some("follow", flag(options.follow))
+        .deadline(Deadline::Stream { idle });
         let stream = self.send_stream(request).await?;
         let framing = match content_framing(stream.headers()) {
             Some(framing) => framing,
-            None => self.framing_of(Operation::LOGS, container, options.tty).await?,
+            None => {
+                self.framing_of(Operation::LOGS, container, options.tty)
+                    .await?
+            }
         };
         Ok(stream.frames(framing))
     }

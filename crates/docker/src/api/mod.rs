@@ -32,7 +32,8 @@ mod volumes;
 
 pub use archive::{Archive, PutArchive};
 pub use containers::{
-    ListContainers, RemoveContainer, RestartContainer, Started, StopContainer, Stopped, TerminalSize, WaitCondition,
+    ListContainers, RemoveContainer, RestartContainer, Started, StopContainer, Stopped,
+    TerminalSize, WaitCondition,
 };
 pub use exec::AttachOptions;
 pub use images::{ImportImage, ListImages, LoadedImages, RemoveImage};
@@ -62,7 +63,10 @@ pub(crate) struct Gate {
 impl Gate {
     /// `what` came with API 1.`minor`.
     pub(crate) const fn new(what: &'static str, minor: u16) -> Self {
-        Self { what, since: ApiVersion::new(1, minor) }
+        Self {
+            what,
+            since: ApiVersion::new(1, minor),
+        }
     }
 }
 
@@ -76,7 +80,10 @@ impl Docker {
         match gates.iter().find(|gate| gate.since > version) {
             Some(Gate { what, since }) => Err(Error::invalid(
                 operation,
-                format!("{what} needs API {since}, and API {version} is spoken with {}; leave it out or update Docker Engine", self.endpoint()),
+                format!(
+                    "{what} needs API {since}, and API {version} is spoken with {}; leave it out or update Docker Engine",
+                    self.endpoint()
+                ),
             )),
             None => Ok(()),
         }
@@ -84,26 +91,53 @@ impl Docker {
 
     /// Sends a request whose reply is a list; `null` is an empty one.
     pub(crate) async fn send_list<T: Lenient>(&self, request: Request) -> Result<Vec<T>, Error> {
-        self.send_json::<Decoded<Vec<T>>>(request).await.map(|decoded| decoded.0)
+        self.send_json::<Decoded<Vec<T>>>(request)
+            .await
+            .map(|decoded| decoded.0)
     }
 }
 
 /// A request about one object: `prefix`, the name as one segment of the path, `suffix`.
 ///
 /// An empty name is refused here, because the path would be that of another call.
-pub(crate) fn about(operation: Operation, method: Method, prefix: &str, name: &str, suffix: &str) -> Result<Request, Error> {
+pub(crate) fn about(
+    operation: Operation,
+    method: Method,
+    prefix: &str,
+    name: &str,
+    suffix: &str,
+) -> Result<Request, Error> {
     if name.is_empty() {
         return Err(Error::invalid(operation, "the name or id is empty"));
     }
-    Ok(Request::new(operation, method, format!("{prefix}/{}{suffix}", segment(name))).about(name))
+    Ok(Request::new(
+        operation,
+        method,
+        format!("{prefix}/{}{suffix}", segment(name)),
+    )
+    .about(name))
 }
 
 /// A request about one image, whose name may have slashes.
-pub(crate) fn about_image(operation: Operation, method: Method, prefix: &str, name: &str, suffix: &str) -> Result<Request, Error> {
+pub(crate) fn about_image(
+    operation: Operation,
+    method: Method,
+    prefix: &str,
+    name: &str,
+    suffix: &str,
+) -> Result<Request, Error> {
     if name.is_empty() {
-        return Err(Error::invalid(operation, "the name or id of the image is empty"));
+        return Err(Error::invalid(
+            operation,
+            "the name or id of the image is empty",
+        ));
     }
-    Ok(Request::new(operation, method, format!("{prefix}/{}{suffix}", image_path(name))).about(name))
+    Ok(Request::new(
+        operation,
+        method,
+        format!("{prefix}/{}{suffix}", image_path(name)),
+    )
+    .about(name))
 }
 
 /// A flag of a query: sent as `1` when it is set, left out otherwise.

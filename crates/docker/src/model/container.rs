@@ -360,10 +360,18 @@ impl NetworkSettings {
     #[must_use]
     pub fn ip_address(&self) -> Option<&str> {
         let bridge = self.networks.get("bridge");
-        let others = self.networks.iter().filter(|(name, _)| *name != "bridge").map(|(_, endpoint)| endpoint);
+        let others = self
+            .networks
+            .iter()
+            .filter(|(name, _)| *name != "bridge")
+            .map(|(_, endpoint)| endpoint);
         let endpoints = || bridge.into_iter().chain(others.clone());
-        let v4 = endpoints().map(|e| e.ip_address.as_str()).chain([self.legacy_ip_address.as_str()]);
-        let v6 = endpoints().map(|e| e.global_ipv6_address.as_str()).chain([self.legacy_global_ipv6_address.as_str()]);
+        let v4 = endpoints()
+            .map(|e| e.ip_address.as_str())
+            .chain([self.legacy_ip_address.as_str()]);
+        let v6 = endpoints()
+            .map(|e| e.global_ipv6_address.as_str())
+            .chain([self.legacy_global_ipv6_address.as_str()]);
         v4.chain(v6).find(|address| !address.is_empty())
     }
 }

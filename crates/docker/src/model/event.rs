@@ -64,13 +64,17 @@ impl Event {
     /// The action without what some actions carry after a colon: `exec_create` for `exec_create: sh -c date`.
     #[must_use]
     pub fn action_name(&self) -> &str {
-        self.action.split_once(':').map_or(self.action.as_str(), |(name, _)| name)
+        self.action
+            .split_once(':')
+            .map_or(self.action.as_str(), |(name, _)| name)
     }
 
     /// What the action carries after a colon: `healthy` for `health_status: healthy`.
     #[must_use]
     pub fn action_detail(&self) -> Option<&str> {
-        self.action.split_once(':').map(|(_, detail)| detail.trim_start())
+        self.action
+            .split_once(':')
+            .map(|(_, detail)| detail.trim_start())
     }
 }
 
@@ -96,7 +100,17 @@ mod wire {
 
 impl From<wire::Message> for Event {
     fn from(message: wire::Message) -> Self {
-        let wire::Message { mut kind, mut action, mut actor, scope, time, time_nano, status, id, from } = message;
+        let wire::Message {
+            mut kind,
+            mut action,
+            mut actor,
+            scope,
+            time,
+            time_nano,
+            status,
+            id,
+            from,
+        } = message;
         if action.is_empty() {
             action = status;
         }
@@ -115,7 +129,13 @@ impl From<wire::Message> for Event {
             (0, seconds) => Some(Timestamp::new(seconds, 0)),
             (nanos, _) => Some(Timestamp::from_unix_nanos(nanos)),
         };
-        Self { kind, action, actor, scope, time }
+        Self {
+            kind,
+            action,
+            actor,
+            scope,
+            time,
+        }
     }
 }
 

@@ -59,8 +59,14 @@ impl ProgressMessage {
     /// its status was 200.
     #[must_use]
     pub fn failure(&self) -> Option<&str> {
-        let detail = self.error_detail.as_ref().filter(|detail| **detail != ErrorDetail::default());
-        match (detail.map(|detail| detail.message.as_str()), self.error.as_str()) {
+        let detail = self
+            .error_detail
+            .as_ref()
+            .filter(|detail| **detail != ErrorDetail::default());
+        match (
+            detail.map(|detail| detail.message.as_str()),
+            self.error.as_str(),
+        ) {
             (Some(message), _) if !message.is_empty() => Some(message),
             (_, message) if !message.is_empty() => Some(message),
             (Some(_), _) => Some("the Engine reported an error without a message"),

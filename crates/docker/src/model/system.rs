@@ -340,8 +340,15 @@ pub struct AuthResult {
 
 impl fmt::Debug for AuthResult {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let token = if self.identity_token.is_empty() { "" } else { "<redacted>" };
-        f.debug_struct("AuthResult").field("status", &self.status).field("identity_token", &token).finish()
+        let token = if self.identity_token.is_empty() {
+            ""
+        } else {
+            "<redacted>"
+        };
+        f.debug_struct("AuthResult")
+            .field("status", &self.status)
+            .field("identity_token", &token)
+            .finish()
     }
 }
 
@@ -359,7 +366,13 @@ mod wire {
 
 impl<'de> serde::Deserialize<'de> for AuthResult {
     fn deserialize<D: serde::Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let wire::Auth { status, identity_token } = serde::Deserialize::deserialize(deserializer)?;
-        Ok(Self { status, identity_token })
+        let wire::Auth {
+            status,
+            identity_token,
+        } = serde::Deserialize::deserialize(deserializer)?;
+        Ok(Self {
+            status,
+            identity_token,
+        })
     }
 }

@@ -28,7 +28,10 @@ impl TextMap {
     /// An empty map; allocates nothing.
     #[must_use]
     pub const fn new() -> Self {
-        Self { text: String::new(), ends: Vec::new() }
+        Self {
+            text: String::new(),
+            ends: Vec::new(),
+        }
     }
 
     /// How many entries there are.
@@ -79,7 +82,11 @@ impl TextMap {
 
     /// The entry at `index`, which is below `len`.
     fn entry(&self, index: usize) -> (&str, &str) {
-        let start = if index == 0 { 0 } else { self.ends[index - 1].1 as usize };
+        let start = if index == 0 {
+            0
+        } else {
+            self.ends[index - 1].1 as usize
+        };
         let (middle, end) = self.ends[index];
         let (middle, end) = (middle as usize, end as usize);
         (&self.text[start..middle], &self.text[middle..end])
@@ -109,7 +116,8 @@ impl Index<&str> for TextMap {
     /// # Panics
     /// When `key` has no value; see [`get`](TextMap::get).
     fn index(&self, key: &str) -> &str {
-        self.get(key).unwrap_or_else(|| panic!("no entry for the key {key:?}"))
+        self.get(key)
+            .unwrap_or_else(|| panic!("no entry for the key {key:?}"))
     }
 }
 
@@ -117,16 +125,21 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for TextMap {
     /// Of several values for one key, the last stays.
     fn from_iter<I: IntoIterator<Item = (K, V)>>(pairs: I) -> Self {
         let pairs: Vec<(K, V)> = pairs.into_iter().collect();
-        let entries: BTreeMap<&str, &str> = pairs.iter().map(|(k, v)| (k.as_ref(), v.as_ref())).collect();
+        let entries: BTreeMap<&str, &str> = pairs
+            .iter()
+            .map(|(k, v)| (k.as_ref(), v.as_ref()))
+            .collect();
         let mut map = Self::new();
         map.ends.reserve_exact(entries.len());
-        map.text.reserve_exact(entries.iter().map(|(k, v)| k.len() + v.len()).sum());
+        map.text
+            .reserve_exact(entries.iter().map(|(k, v)| k.len() + v.len()).sum());
         for (key, value) in entries {
             // Nothing that can be sent or received is as long as 4 GiB.
             map.text.push_str(key);
             let middle = u32::try_from(map.text.len()).unwrap_or(u32::MAX);
             map.text.push_str(value);
-            map.ends.push((middle, u32::try_from(map.text.len()).unwrap_or(u32::MAX)));
+            map.ends
+                .push((middle, u32::try_from(map.text.len()).unwrap_or(u32::MAX)));
         }
         map
     }
@@ -225,7 +238,8 @@ impl Lenient for TextMap {
                     if map.ends.is_empty() {
                         map.ends.reserve(USUAL_ENTRIES);
                     } else {
-                        ordered = ordered && map.text.as_bytes()[last_key] < map.text.as_bytes()[key.clone()];
+                        ordered = ordered
+                            && map.text.as_bytes()[last_key] < map.text.as_bytes()[key.clone()];
                     }
                     entries.next_value_seed(Append(&mut map.text))?;
                     map.ends.push((offset(key.end)?, offset(map.text.len())?));

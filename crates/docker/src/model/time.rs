@@ -25,14 +25,23 @@ impl Timestamp {
     /// The point `seconds` and `nanos` after 1970-01-01T00:00:00Z. Nanoseconds beyond one second carry over.
     #[must_use]
     pub const fn new(seconds: i64, nanos: u32) -> Self {
-        Self { seconds: seconds.saturating_add((nanos / 1_000_000_000) as i64), nanos: nanos % 1_000_000_000 }
+        Self {
+            seconds: seconds.saturating_add((nanos / 1_000_000_000) as i64),
+            nanos: nanos % 1_000_000_000,
+        }
     }
 
     /// The point `nanos` nanoseconds after 1970-01-01T00:00:00Z, as in `timeNano` of an event.
     #[must_use]
     pub const fn from_unix_nanos(nanos: i64) -> Self {
-        #[allow(clippy::cast_possible_truncation, reason = "a remainder of a second fits u32")]
-        Self { seconds: nanos.div_euclid(1_000_000_000), nanos: nanos.rem_euclid(1_000_000_000) as u32 }
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a remainder of a second fits u32"
+        )]
+        Self {
+            seconds: nanos.div_euclid(1_000_000_000),
+            nanos: nanos.rem_euclid(1_000_000_000) as u32,
+        }
     }
 
     /// Whole seconds since 1970-01-01T00:00:00Z, rounded towards the past.
@@ -50,7 +59,9 @@ impl Timestamp {
     /// Nanoseconds since 1970-01-01T00:00:00Z; at the ends of what 64 bits hold (years 1677 and 2262) it stays there.
     #[must_use]
     pub const fn unix_nanos(self) -> i64 {
-        self.seconds.saturating_mul(1_000_000_000).saturating_add(self.nanos as i64)
+        self.seconds
+            .saturating_mul(1_000_000_000)
+            .saturating_add(self.nanos as i64)
     }
 
     /// Reads RFC 3339 (`2026-11-23T22:25:00.123456789Z`, `…+01:00`). Digits beyond the nanosecond are dropped.
@@ -63,13 +74,29 @@ impl Timestamp {
             return None;
         }
         let separators = [(4, b'-'), (7, b'-'), (13, b':'), (16, b':')];
-        if separators.iter().any(|&(at, byte)| bytes[at] != byte) || !matches!(bytes[10], b'T' | b't' | b' ') {
+        if separators.iter().any(|&(at, byte)| bytes[at] != byte)
+            || !matches!(bytes[10], b'T' | b't' | b' ')
+        {
             return None;
         }
-        let [year, month, day] = [digits(&text[..4])?, digits(&text[5..7])?, digits(&text[8..10])?];
-        let [hour, minute, second] = [digits(&text[11..13])?, digits(&text[14..16])?, digits(&text[17..19])?];
+        let [year, month, day] = [
+            digits(&text[..4])?,
+            digits(&text[5..7])?,
+            digits(&text[8..10])?,
+        ];
+        let [hour, minute, second] = [
+            digits(&text[11..13])?,
+            digits(&text[14..16])?,
+            digits(&text[17..19])?,
+        ];
         // 60 is a leap second.
-        if !(1..=12).contains(&month) || day < 1 || day > days_in_month(year, month) || hour > 23 || minute > 59 || second > 60 {
+        if !(1..=12).contains(&month)
+            || day < 1
+            || day > days_in_month(year, month)
+            || hour > 23
+            || minute > 59
+            || second > 60
+        {
             return None;
         }
 
@@ -81,7 +108,8 @@ impl Timestamp {
                 return None;
             }
             let kept = len.min(9);
-            nanos = u32::try_from(digits(&fraction[..kept])?).ok()? * 10_u32.pow(9 - u32::try_from(kept).ok()?);
+            nanos = u32::try_from(digits(&fraction[..kept])?).ok()?
+                * 10_u32.pow(9 - u32::try_from(kept).ok()?);
             rest = &fraction[len..];
         }
         let offset = match rest.as_bytes() {
@@ -95,7 +123,9 @@ impl Timestamp {
             }
             _ => return None,
         };
-        let seconds = days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second - offset;
+        let seconds =
+            days_from_civil(year, month, day) * 86_400 + hour * 3600 + minute * 60 + second
+                - offset;
         Some(Self { seconds, nanos })
     }
 
@@ -104,13 +134,21 @@ impl Timestamp {
     /// Times before 1970 are written as 0, because Docker's parser splits the sign from the fraction.
     #[must_use]
     pub fn to_query(self) -> String {
-        if self.seconds < 0 { "0".to_owned() } else { format!("{}.{:09}", self.seconds, self.nanos) }
+        if self.seconds < 0 {
+            "0".to_owned()
+        } else {
+            format!("{}.{:09}", self.seconds, self.nanos)
+        }
     }
 }
 
 /// The number that `text` spells in decimal digits, nothing else.
 fn digits(text: &str) -> Option<i64> {
-    if text.bytes().all(|b| b.is_ascii_digit()) { text.parse().ok() } else { None }
+    if text.bytes().all(|b| b.is_ascii_digit()) {
+        text.parse().ok()
+    } else {
+        None
+    }
 }
 
 const fn is_leap(year: i64) -> bool {
@@ -131,7 +169,8 @@ const fn days_from_civil(year: i64, month: i64, day: i64) -> i64 {
     let year = if month <= 2 { year - 1 } else { year };
     let month = (month + 9) % 12;
     let day_of_year = (153 * month + 2) / 5 + day - 1;
-    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year - 719_468
+    year * 365 + year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400) + day_of_year
+        - 719_468
 }
 
 /// The inverse of [`days_from_civil`].
@@ -139,7 +178,8 @@ const fn civil_from_days(days: i64) -> (i64, i64, i64) {
     let days = days + 719_468;
     let era = days.div_euclid(146_097);
     let day_of_era = days.rem_euclid(146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month + 2) / 5 + 1;
@@ -153,7 +193,10 @@ impl fmt::Display for Timestamp {
         let (year, month, day) = civil_from_days(self.seconds.div_euclid(86_400));
         let second = self.seconds.rem_euclid(86_400);
         let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
-        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}")?;
+        write!(
+            f,
+            "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+        )?;
         if self.nanos != 0 {
             write!(f, ".{:09}", self.nanos)?;
         }
@@ -164,7 +207,10 @@ impl fmt::Display for Timestamp {
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         match time.duration_since(SystemTime::UNIX_EPOCH) {
-            Ok(after) => Self::new(i64::try_from(after.as_secs()).unwrap_or(i64::MAX), after.subsec_nanos()),
+            Ok(after) => Self::new(
+                i64::try_from(after.as_secs()).unwrap_or(i64::MAX),
+                after.subsec_nanos(),
+            ),
             Err(error) => {
                 let before = error.duration();
                 let seconds = i64::try_from(before.as_secs()).unwrap_or(i64::MAX);
@@ -181,8 +227,13 @@ impl From<Timestamp> for SystemTime {
     /// A time that the system cannot represent becomes 1970-01-01T00:00:00Z.
     fn from(time: Timestamp) -> Self {
         let whole = Duration::from_secs(time.seconds.unsigned_abs());
-        let base = if time.seconds < 0 { Self::UNIX_EPOCH.checked_sub(whole) } else { Self::UNIX_EPOCH.checked_add(whole) };
-        base.and_then(|base| base.checked_add(Duration::from_nanos(time.nanos.into()))).unwrap_or(Self::UNIX_EPOCH)
+        let base = if time.seconds < 0 {
+            Self::UNIX_EPOCH.checked_sub(whole)
+        } else {
+            Self::UNIX_EPOCH.checked_add(whole)
+        };
+        base.and_then(|base| base.checked_add(Duration::from_nanos(time.nanos.into())))
+            .unwrap_or(Self::UNIX_EPOCH)
     }
 }
 
@@ -195,7 +246,8 @@ impl serde::Serialize for Timestamp {
 impl<'de> serde::Deserialize<'de> for Timestamp {
     /// Strict, for types of your own: what is not a time is an error, and so is Go's zero time.
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Option::<Self>::lenient(deserializer)?.ok_or_else(|| D::Error::custom("expected an RFC 3339 time or Unix seconds"))
+        Option::<Self>::lenient(deserializer)?
+            .ok_or_else(|| D::Error::custom("expected an RFC 3339 time or Unix seconds"))
     }
 }
 
@@ -222,12 +274,16 @@ impl Lenient for Option<Timestamp> {
             }
 
             fn visit_u64<E: Error>(self, v: u64) -> Result<Self::Value, E> {
-                Ok(i64::try_from(v).ok().map(|seconds| Timestamp::new(seconds, 0)))
+                Ok(i64::try_from(v)
+                    .ok()
+                    .map(|seconds| Timestamp::new(seconds, 0)))
             }
 
             fn visit_f64<E: Error>(self, v: f64) -> Result<Self::Value, E> {
                 let since = Duration::try_from_secs_f64(v).ok();
-                Ok(since.and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since)).map(Timestamp::from))
+                Ok(since
+                    .and_then(|since| SystemTime::UNIX_EPOCH.checked_add(since))
+                    .map(Timestamp::from))
             }
 
             fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
