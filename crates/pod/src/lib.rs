@@ -1,3 +1,16 @@
-//! Under construction.
+//! Kubernetes pods on one Docker Engine: sandboxes, containers, images.
+//!
+//! This crate has a vocabulary of its own ([`spec`]); neither the kubelet's types nor Docker's JSON cross its edge. What the engine has is
+//! read back from labels ([`observe`]); there is no other record.
 
+pub mod config;
+pub mod image;
+pub mod labels;
+pub mod observe;
+pub mod oom;
 pub mod pause;
+mod runtime;
+pub mod spec;
+mod volume;
+
+pub use runtime::{Error, Runtime};

@@ -1,0 +1,379 @@
+//! Sandboxes and containers on one engine: make, start, stop, remove, and read back.
+//!
+//! Every operation is idempotent where its name allows it: stopping what is stopped and removing what is gone succeed. What a failed step
+//! has made is undone before the error is returned; what a killed process has left is found again by its labels.
+
+use std::time::Duration;
+
+use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
+use berth_docker::model::{CreateContainer, CreateVolume, Filters};
+use berth_docker::{Body, Docker};
+
+use crate::config::{self, Unsupported};
+use crate::labels;
+use crate::observe::{self, Observed};
+use crate::oom::{self, Clamp};
+use crate::pause::{NoPauseImage, PauseImage};
+use crate::spec::{ContainerId, ContainerSpec, PodIdentity, PodVolume, SandboxId, SandboxSpec};
+use crate::volume;
+
+/// Why an operation on a pod failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The engine refused, did not answer, or cannot be reached.
+    #[error(transparent)]
+    Docker(#[from] berth_docker::Error),
+    /// The engine cannot do what the spec asks for.
+    #[error(transparent)]
+    Unsupported(#[from] Unsupported),
+    /// There is no pause image to make a sandbox of.
+    #[error(transparent)]
+    NoPauseImage(#[from] NoPauseImage),
+    /// `runAsNonRoot` is set, and the container would run as root, or as a user that only the image knows.
+    #[error("{0}")]
+    MayRunAsRoot(String),
+}
+
+impl Error {
+    /// The engine's refusal or failure, if it is one.
+    pub fn docker(&self) -> Option<&berth_docker::Error> {
+        match self {
+            Self::Docker(error) => Some(error),
+            _ => None,
+        }
+    }
+
+    /// Whether asking again without a change of the spec cannot help.
+    pub fn is_config(&self) -> bool {
+        !matches!(self, Self::Docker(_))
+    }
+}
+
+/// The pods of one engine.
+#[derive(Debug)]
+pub struct Runtime {
+    docker: Docker,
+    clamp: Clamp,
+}
+
+impl Runtime {
+    /// The pods of the engine that `docker` speaks to.
+    pub fn new(docker: Docker) -> Self {
+        Self {
+            docker,
+            clamp: Clamp::default(),
+        }
+    }
+
+    /// The client.
+    pub fn docker(&self) -> &Docker {
+        &self.docker
+    }
+
+    /// Makes and starts a sandbox: the pause image is loaded if the engine lacks it, the pod's directories are made, the pause container is
+    /// created and started. A sandbox of the same name that is in the way is replaced: it is a leftover of an attempt that was cut off.
+    ///
+    /// Not cancel safe: a dropped call may leave a sandbox, which the next observation shows.
+    ///
+    /// # Errors
+    /// When any step fails; what the earlier steps made has been removed again.
+    pub async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<SandboxId, Error> {
+        let image = match &spec.image {
+            Some(image) => image.clone(),
+            None => self.ensure_pause_image().await?,
+        };
+        self.decide_clamp().await?;
+        self.create_volumes(spec).await?;
+        loop {
+            let score = self.clamp.apply(config::SANDBOX_OOM_SCORE_ADJ);
+            let id = SandboxId::new(self.create(&config::sandbox(spec, &image, score)).await?);
+            match self.start_sandbox(spec, &id).await {
+                Ok(()) => return Ok(id),
+                Err(error) => {
+                    self.remove_quietly(id.as_str()).await;
+                    if !(score < 0 && oom::is_refusal(error.message()) && self.clamp.refused()) {
+                        return Err(error.into());
+                    }
+                }
+            }
+        }
+    }
+
+    async fn start_sandbox(
+        &self,
+        spec: &SandboxSpec,
+        id: &SandboxId,
+    ) -> Result<(), berth_docker::Error> {
+        if !spec.volumes.is_empty() {
+            // A fresh volume belongs to root; an emptyDir is open to every user of the pod.
+            let archive =
+                volume::open_directories(spec.volumes.iter().map(|volume| volume.name.as_str()));
+            let archive = Body::Bytes(archive.into());
+            self.docker
+                .put_archive(
+                    id.as_str(),
+                    config::VOLUMES_PATH,
+                    archive,
+                    PutArchive::default(),
+                )
+                .await?;
+        }
+        self.docker.start_container(id.as_str()).await?;
+        Ok(())
+    }
+
+    async fn create_volumes(&self, spec: &SandboxSpec) -> Result<(), Error> {
+        for PodVolume { name, memory } in &spec.volumes {
+            let volume = CreateVolume {
+                name: labels::volume_name(name, &spec.pod),
+                driver_opts: volume::driver_options(*memory),
+                labels: [
+                    (labels::POD_NAME, spec.pod.name.as_str()),
+                    (labels::POD_NAMESPACE, &spec.pod.namespace),
+                    (labels::POD_UID, &spec.pod.uid),
+                ]
+                .into_iter()
+                .collect(),
+                ..Default::default()
+            };
+            self.docker.create_volume(&volume).await?;
+        }
+        Ok(())
+    }
+
+    /// Loads the built-in pause image unless the engine has it; gives its name.
+    async fn ensure_pause_image(&self) -> Result<String, Error> {
+        let image = PauseImage::built_in()?;
+        match self.docker.inspect_image(image.name()).await {
+            Ok(_) => {}
+            Err(error) if error.is_not_found() => {
+                tracing::info!(image = image.name(), "loading the pause image");
+                self.docker
+                    .load_images(Body::Bytes(image.archive().into()))
+                    .await?;
+            }
+            Err(error) => return Err(error.into()),
+        }
+        Ok(image.name().to_owned())
+    }
+
+    /// Creates a container in a sandbox. A container of the same name that is in the way is replaced: it is a leftover.
+    ///
+    /// Not cancel safe: a dropped call may leave a container, which the next observation shows.
+    ///
+    /// # Errors
+    /// When the engine refuses or cannot do what the spec asks for.
+    pub async fn create_container(
+        &self,
+        spec: &ContainerSpec,
+        pod: &PodIdentity,
+        sandbox: &SandboxId,
+        host_pid: bool,
+    ) -> Result<ContainerId, Error> {
+        if spec.security.run_as_non_root && spec.security.user.is_none() {
+            self.require_non_root(&spec.image).await?;
+        }
+        self.decide_clamp().await?;
+        let version = self.docker.api_version().await?;
+        let score = self.clamp.apply(spec.oom_score_adj);
+        let create = config::container(spec, pod, sandbox, host_pid, score, version)?;
+        Ok(ContainerId::new(self.create(&create).await?))
+    }
+
+    /// The image's user must be a number other than 0: a name could be root under another name.
+    async fn require_non_root(&self, image: &str) -> Result<(), Error> {
+        let user = self.docker.inspect_image(image).await?.config.user;
+        let name = user.split(':').next().unwrap_or_default();
+        match name.parse::<i64>() {
+            Ok(0) => Err(Error::MayRunAsRoot(format!(
+                "runAsNonRoot is set, and the image {image} runs as root; set runAsUser"
+            ))),
+            Ok(_) => Ok(()),
+            Err(_) if name.is_empty() => Err(Error::MayRunAsRoot(format!(
+                "runAsNonRoot is set, and the image {image} runs as root; set runAsUser"
+            ))),
+            Err(_) => Err(Error::MayRunAsRoot(format!(
+                "runAsNonRoot is set, and the image {image} runs as {name:?}, which cannot be verified as other than root; set runAsUser"
+            ))),
+        }
+    }
+
+    async fn create(&self, create: &CreateContainer) -> Result<String, berth_docker::Error> {
+        let name = create.name.as_deref().unwrap_or_default();
+        let created = match self.docker.create_container(create).await {
+            Err(error) if error.is_conflict() => {
+                tracing::info!(%name, "replacing a leftover container of this name");
+                self.remove(name).await?;
+                self.docker.create_container(create).await?
+            }
+            result => result?,
+        };
+        for warning in &created.warnings {
+            tracing::warn!(%name, "the engine warns: {warning}");
+        }
+        Ok(created.id)
+    }
+
+    /// Starts a created container; one that runs already is fine.
+    ///
+    /// # Errors
+    /// When the engine cannot start it: no such command, a port that is taken, a mount that is missing. The container then stays, with the
+    /// engine's words in its state.
+    pub async fn start_container(&self, id: &ContainerId) -> Result<(), Error> {
+        match self.docker.start_container(id.as_str()).await {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                if oom::is_refusal(error.message()) {
+                    // The next attempt gets another value.
+                    self.clamp.refused();
+                }
+                Err(error.into())
+            }
+        }
+    }
+
+    /// Stops a container: its stop signal, then SIGKILL after `grace`. One that has stopped or is gone is fine.
+    ///
+    /// The engine goes on stopping when the call is dropped.
+    ///
+    /// # Errors
+    /// When the engine does not answer or cannot stop it.
+    pub async fn stop_container(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
+        self.stop(id.as_str(), grace).await
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), Error> {
+        let seconds = i64::try_from(grace.as_secs()).unwrap_or(i64::MAX);
+        match self
+            .docker
+            .stop_container(
+                id,
+                &StopContainer {
+                    seconds: Some(seconds),
+                    signal: None,
+                },
+            )
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(error) if error.is_not_found() => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Removes a container and its anonymous volumes, running or not. One that is gone is fine.
+    ///
+    /// # Errors
+    /// When the engine does not answer or cannot remove it.
+    pub async fn remove_container(&self, id: &ContainerId) -> Result<(), Error> {
+        Ok(self.remove(id.as_str()).await?)
+    }
+
+    /// Kills the pause process at once. The pod's containers should have stopped; they lose their network with it.
+    ///
+    /// # Errors
+    /// When the engine does not answer or cannot stop it.
+    pub async fn stop_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
+        self.stop(id.as_str(), Duration::ZERO).await
+    }
+
+    /// Removes a sandbox, running or not. One that is gone is fine.
+    ///
+    /// # Errors
+    /// When the engine does not answer or cannot remove it.
+    pub async fn remove_sandbox(&self, id: &SandboxId) -> Result<(), Error> {
+        Ok(self.remove(id.as_str()).await?)
+    }
+
+    /// Removes the directories of a pod. To be called once its containers are gone.
+    ///
+    /// # Errors
+    /// When the engine does not answer or a container still uses one.
+    pub async fn remove_volumes(&self, pod: &PodIdentity) -> Result<(), Error> {
+        let filters = Filters::new().label(format!("{}={}", labels::POD_UID, pod.uid));
+        for volume in self.docker.list_volumes(&filters).await?.volumes {
+            self.docker
+                .remove_volume(&volume.name, false)
+                .await
+                .or_else(gone)?;
+        }
+        Ok(())
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), berth_docker::Error> {
+        self.docker
+            .remove_container(
+                id,
+                RemoveContainer {
+                    volumes: true,
+                    force: true,
+                    link: false,
+                },
+            )
+            .await
+            .or_else(gone)
+    }
+
+    async fn remove_quietly(&self, id: &str) {
+        if let Err(error) = self.remove(id).await {
+            tracing::warn!(%error, "a container that could not be started is left behind");
+        }
+    }
+
+    /// Everything the engine has of the pod with this UID, or of all pods.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn observe(&self, uid: Option<&str>) -> Result<Vec<Observed>, Error> {
+        let filters = match uid {
+            Some(uid) => Filters::new().label(format!("{}={uid}", labels::POD_UID)),
+            None => Filters::new().label(labels::POD_UID),
+        };
+        let mut observed = Vec::new();
+        for row in self
+            .docker
+            .list_containers(&ListContainers {
+                all: true,
+                filters,
+                ..Default::default()
+            })
+            .await?
+        {
+            match self.docker.inspect_container(&row.id).await {
+                Ok(inspect) => observed.extend(observe::read(&inspect)),
+                // Removed since it was listed.
+                Err(error) if error.is_not_found() => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(observed)
+    }
+
+    /// Looks at the facts that decide about `oom_score_adj`, the first time it is called.
+    async fn decide_clamp(&self) -> Result<(), Error> {
+        if !self.clamp.is_decided() {
+            let info = self.docker.info().await?;
+            let status = self.engine_process_status().await;
+            self.clamp
+                .decide(oom::verdict(&info.security_options, status.as_deref()));
+        }
+        Ok(())
+    }
+
+    /// The status file of the engine's process, if it runs on this host behind a unix socket.
+    async fn engine_process_status(&self) -> Option<String> {
+        let pid = self.docker.listener_process_id().await?;
+        std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+    }
+}
+
+/// What is gone needs no removing; what the engine is removing already will be gone.
+fn gone(error: berth_docker::Error) -> Result<(), berth_docker::Error> {
+    if error.is_not_found()
+        || (error.is_conflict() && error.message().contains("already in progress"))
+    {
+        Ok(())
+    } else {
+        Err(error)
+    }
+}
