@@ -26,8 +26,10 @@ mod registry;
 pub const DEFAULT_HELPER_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Standard base64, its padding as it comes: tools other than the docker command leave it out.
-const STORED: GeneralPurpose =
-    GeneralPurpose::new(&alphabet::STANDARD, GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent));
+const STORED: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
 
 /// What a registry is given to let a user in. `Debug` shows who and where, never the secret.
 #[derive(Clone, PartialEq, Eq, Default)]
@@ -42,17 +44,27 @@ pub struct Credentials {
 impl Credentials {
     /// A user and a password or access token.
     pub fn password(username: impl Into<String>, password: impl Into<String>) -> Self {
-        Self { username: username.into(), password: password.into(), ..Self::default() }
+        Self {
+            username: username.into(),
+            password: password.into(),
+            ..Self::default()
+        }
     }
 
     /// An identity (OAuth refresh) token, which the engine trades for an access token.
     pub fn identity_token(token: impl Into<String>) -> Self {
-        Self { identity_token: token.into(), ..Self::default() }
+        Self {
+            identity_token: token.into(),
+            ..Self::default()
+        }
     }
 
     /// A bearer token that is sent to the registry as it is.
     pub fn registry_token(token: impl Into<String>) -> Self {
-        Self { registry_token: token.into(), ..Self::default() }
+        Self {
+            registry_token: token.into(),
+            ..Self::default()
+        }
     }
 
     /// Names the registry they are for, such as `registry.example.com:5000` or `https://index.docker.io/v1/`. The engine needs it to check
@@ -82,7 +94,13 @@ impl Credentials {
 
     /// The engine's `AuthConfig`, as the body of `POST /auth` is. The values are the secrets themselves.
     pub(crate) fn to_fields(&self) -> BTreeMap<&'static str, &str> {
-        let Self { username, password, server_address, identity_token, registry_token } = self;
+        let Self {
+            username,
+            password,
+            server_address,
+            identity_token,
+            registry_token,
+        } = self;
         [
             ("username", username),
             ("password", password),
@@ -97,16 +115,30 @@ impl Credentials {
     }
 
     fn is_empty(&self) -> bool {
-        let Self { username, password, identity_token, registry_token, server_address: _ } = self;
-        [username, password, identity_token, registry_token].iter().all(|field| field.is_empty())
+        let Self {
+            username,
+            password,
+            identity_token,
+            registry_token,
+            server_address: _,
+        } = self;
+        [username, password, identity_token, registry_token]
+            .iter()
+            .all(|field| field.is_empty())
     }
 }
 
 impl fmt::Debug for Credentials {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut shown = f.debug_struct("Credentials");
-        shown.field("username", &self.username).field("server_address", &self.server_address);
-        for (name, secret) in [("password", &self.password), ("identity_token", &self.identity_token), ("registry_token", &self.registry_token)] {
+        shown
+            .field("username", &self.username)
+            .field("server_address", &self.server_address);
+        for (name, secret) in [
+            ("password", &self.password),
+            ("identity_token", &self.identity_token),
+            ("registry_token", &self.registry_token),
+        ] {
             if !secret.is_empty() {
                 shown.field(name, &format_args!("[redacted]"));
             }
@@ -171,8 +203,14 @@ impl Keychain {
             None => Entries::default(),
         };
         Ok(Self {
-            variable: Auths { origin: Origin::Variable, entries: variable.0 },
-            file: Auths { origin: Origin::File(ConfigFile::path(environment).unwrap_or_default()), entries: file.auths.0 },
+            variable: Auths {
+                origin: Origin::Variable,
+                entries: variable.0,
+            },
+            file: Auths {
+                origin: Origin::File(ConfigFile::path(environment).unwrap_or_default()),
+                entries: file.auths.0,
+            },
             store: file.creds_store,
             helpers: file.cred_helpers.0,
             search_path: environment.os("PATH").map(OsString::from),
@@ -199,7 +237,14 @@ impl Keychain {
             return Ok(Some(found));
         }
         for helper in self.helpers_for(&registry) {
-            if let Some(found) = helper::get(helper, registry.key(), self.search_path.as_deref(), self.deadline).await? {
+            if let Some(found) = helper::get(
+                helper,
+                registry.key(),
+                self.search_path.as_deref(),
+                self.deadline,
+            )
+            .await?
+            {
                 return Ok(Some(found));
             }
         }
@@ -208,17 +253,33 @@ impl Keychain {
 
     /// The helpers to be asked, in their order.
     fn helpers_for(&self, registry: &Registry) -> impl Iterator<Item = &str> {
-        let own = registry.best_of(&self.helpers).map(|(_, helper)| helper.as_str());
-        let store = if own == Some("") { "" } else { self.store.as_str() };
+        let own = registry
+            .best_of(&self.helpers)
+            .map(|(_, helper)| helper.as_str());
+        let store = if own == Some("") {
+            ""
+        } else {
+            self.store.as_str()
+        };
         let own = own.filter(|own| *own != store);
-        own.into_iter().chain([store]).filter(|helper| !helper.is_empty())
+        own.into_iter()
+            .chain([store])
+            .filter(|helper| !helper.is_empty())
     }
 }
 
 impl fmt::Debug for Keychain {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Keychain")
-            .field("registries", &self.variable.entries.keys().chain(self.file.entries.keys()).collect::<Vec<_>>())
+            .field(
+                "registries",
+                &self
+                    .variable
+                    .entries
+                    .keys()
+                    .chain(self.file.entries.keys())
+                    .collect::<Vec<_>>(),
+            )
             .field("store", &self.store)
             .field("helpers", &self.helpers)
             .field("deadline", &self.deadline)
@@ -228,10 +289,13 @@ impl fmt::Debug for Keychain {
 
 fn read_variable(text: &str) -> Result<Entries<AuthEntry>, ConfigError> {
     const NAME: &str = "DOCKER_AUTH_CONFIG";
-    let file: ConfigFile = read_json(text.as_bytes())
-        .map_err(|JsonFault { line, column, rule }| ConfigError::hidden(NAME, format!("line {line}, column {column}: {rule}")))?;
+    let file: ConfigFile =
+        read_json(text.as_bytes()).map_err(|JsonFault { line, column, rule }| {
+            ConfigError::hidden(NAME, format!("line {line}, column {column}: {rule}"))
+        })?;
     if !file.creds_store.is_empty() || !file.cred_helpers.0.is_empty() {
-        return Err(ConfigError::hidden(NAME, "must have nothing but auths").with_hint("name credential helpers in config.json"));
+        return Err(ConfigError::hidden(NAME, "must have nothing but auths")
+            .with_hint("name credential helpers in config.json"));
     }
     Ok(file.auths)
 }
@@ -247,7 +311,10 @@ impl Auths {
                 Origin::Variable => ConfigError::hidden("DOCKER_AUTH_CONFIG", rule),
                 Origin::File(path) => ConfigError::file(path, rule),
             };
-            error.with_hint(format!("run `docker login {}` to write it anew", registry.name()))
+            error.with_hint(format!(
+                "run `docker login {}` to write it anew",
+                registry.name()
+            ))
         })?;
         Ok(Some(credentials.for_server(key)).filter(|credentials| !credentials.is_empty()))
     }
@@ -255,21 +322,37 @@ impl Auths {
 
 /// The credentials of an entry, or the rule it breaks.
 fn decode(entry: &AuthEntry) -> Result<Credentials, &'static str> {
-    let AuthEntry { auth, username, password, identity_token, registry_token } = entry.clone();
+    let AuthEntry {
+        auth,
+        username,
+        password,
+        identity_token,
+        registry_token,
+    } = entry.clone();
     let (username, password) = if auth.is_empty() {
         (username, password)
     } else {
         // Go's decoder passes line breaks over.
         let text: String = auth.chars().filter(|c| !matches!(c, '\r' | '\n')).collect();
-        let bytes = STORED.decode(text).map_err(|_| "has an auth that is not base64")?;
+        let bytes = STORED
+            .decode(text)
+            .map_err(|_| "has an auth that is not base64")?;
         let pair = String::from_utf8(bytes).map_err(|_| "has an auth that is not UTF-8")?;
         match pair.split_once(':') {
             // The docker command pads passwords with NUL bytes in some versions.
-            Some((user, password)) if !user.is_empty() => (user.to_owned(), password.trim_matches('\0').to_owned()),
+            Some((user, password)) if !user.is_empty() => {
+                (user.to_owned(), password.trim_matches('\0').to_owned())
+            }
             _ => return Err("has an auth that is not USER:PASSWORD in base64"),
         }
     };
-    Ok(Credentials { username, password, identity_token, registry_token, server_address: String::new() })
+    Ok(Credentials {
+        username,
+        password,
+        identity_token,
+        registry_token,
+        server_address: String::new(),
+    })
 }
 
 #[cfg(test)]

@@ -51,17 +51,32 @@ pub enum ConfigError {
 impl ConfigError {
     /// `value` from `origin` breaks `rule`.
     pub(crate) fn value(origin: impl Into<String>, value: &str, rule: impl Into<String>) -> Self {
-        Self::Value { origin: origin.into(), value: Some(shorten(value)), rule: rule.into(), hint: None }
+        Self::Value {
+            origin: origin.into(),
+            value: Some(shorten(value)),
+            rule: rule.into(),
+            hint: None,
+        }
     }
 
     /// A value from `origin`, that may be a secret, breaks `rule`.
     pub(crate) fn hidden(origin: impl Into<String>, rule: impl Into<String>) -> Self {
-        Self::Value { origin: origin.into(), value: None, rule: rule.into(), hint: None }
+        Self::Value {
+            origin: origin.into(),
+            value: None,
+            rule: rule.into(),
+            hint: None,
+        }
     }
 
     /// `path` cannot be used.
     pub(crate) fn file(path: &Path, rule: impl Into<String>) -> Self {
-        Self::File { path: path.to_owned(), position: None, rule: rule.into(), hint: None }
+        Self::File {
+            path: path.to_owned(),
+            position: None,
+            rule: rule.into(),
+            hint: None,
+        }
     }
 
     /// TLS cannot be set up with what `origin` (a file, or the system's certificates) gives.
@@ -71,8 +86,18 @@ impl ConfigError {
     }
 
     /// `helper` failed when asked for `registry`.
-    pub(crate) fn helper(helper: &str, registry: &str, rule: impl Into<String>, stderr: &str) -> Self {
-        Self::Helper { helper: helper.to_owned(), registry: registry.to_owned(), rule: rule.into(), stderr: shorten(stderr.trim()) }
+    pub(crate) fn helper(
+        helper: &str,
+        registry: &str,
+        rule: impl Into<String>,
+        stderr: &str,
+    ) -> Self {
+        Self::Helper {
+            helper: helper.to_owned(),
+            registry: registry.to_owned(),
+            rule: rule.into(),
+            stderr: shorten(stderr.trim()),
+        }
     }
 
     /// Says what to do.
@@ -85,7 +110,7 @@ impl ConfigError {
     }
 
     /// Names where the value came from, once that is known.
-    pub(crate) fn from_origin(mut self, name: impl Into<String>) -> Self {
+    pub(crate) fn with_origin(mut self, name: impl Into<String>) -> Self {
         if let Self::Value { origin, .. } = &mut self {
             *origin = name.into();
         }
@@ -96,7 +121,12 @@ impl ConfigError {
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let hint = match self {
-            Self::Value { origin, value, rule, hint } => {
+            Self::Value {
+                origin,
+                value,
+                rule,
+                hint,
+            } => {
                 f.write_str(origin)?;
                 if let Some(value) = value {
                     write!(f, " {value:?}")?;
@@ -104,7 +134,12 @@ impl fmt::Display for ConfigError {
                 write!(f, ": {rule}")?;
                 hint
             }
-            Self::File { path, position, rule, hint } => {
+            Self::File {
+                path,
+                position,
+                rule,
+                hint,
+            } => {
                 write!(f, "{}", path.display())?;
                 if let Some((line, column)) = position {
                     write!(f, ":{line}:{column}")?;
@@ -112,7 +147,12 @@ impl fmt::Display for ConfigError {
                 write!(f, ": {rule}")?;
                 hint
             }
-            Self::Helper { helper, registry, rule, stderr } => {
+            Self::Helper {
+                helper,
+                registry,
+                rule,
+                stderr,
+            } => {
                 write!(f, "{helper}, asked for {registry}, {rule}")?;
                 if !stderr.is_empty() {
                     write!(f, ": {}", stderr.escape_debug())?;
@@ -142,13 +182,25 @@ mod tests {
 
     #[test]
     fn a_long_value_is_cut_and_control_characters_are_escaped() {
-        let error = ConfigError::value("DOCKER_HOST", &format!("\n{}", "é".repeat(1000)), "is bad").with_hint("write less");
-        assert_eq!(error.to_string(), format!("DOCKER_HOST \"\\n{}…\": is bad; write less", "é".repeat(199)));
+        let error = ConfigError::value("DOCKER_HOST", &format!("\n{}", "é".repeat(1000)), "is bad")
+            .with_hint("write less");
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "DOCKER_HOST \"\\n{}…\": is bad; write less",
+                "é".repeat(199)
+            )
+        );
     }
 
     #[test]
     fn a_position_reads_like_a_compilers() {
-        let error = ConfigError::File { path: "/c/config.json".into(), position: Some((3, 7)), rule: "expected `,`".into(), hint: None };
+        let error = ConfigError::File {
+            path: "/c/config.json".into(),
+            position: Some((3, 7)),
+            rule: "expected `,`".into(),
+            hint: None,
+        };
         assert_eq!(error.to_string(), "/c/config.json:3:7: expected `,`");
     }
 }

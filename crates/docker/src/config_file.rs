@@ -82,7 +82,11 @@ impl<T> Default for Entries<T> {
 impl<'de, T: Deserialize<'de> + Default> Deserialize<'de> for Entries<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let read: BTreeMap<String, Option<T>> = BTreeMap::deserialize(deserializer)?;
-        Ok(Self(read.into_iter().map(|(key, value)| (key, value.unwrap_or_default())).collect()))
+        Ok(Self(
+            read.into_iter()
+                .map(|(key, value)| (key, value.unwrap_or_default()))
+                .collect(),
+        ))
     }
 }
 
@@ -142,12 +146,19 @@ pub(crate) fn read_json<T: DeserializeOwned + Default>(bytes: &[u8]) -> Result<T
     }
     match serde_json::from_slice::<Option<T>>(bytes) {
         Ok(read) => Ok(read.unwrap_or_default()),
-        Err(error) => Err(JsonFault { line: error.line(), column: error.column(), rule: rule_of(&error) }),
+        Err(error) => Err(JsonFault {
+            line: error.line(),
+            column: error.column(),
+            rule: rule_of(&error),
+        }),
     }
 }
 
 /// As [`read_json`], for the contents of `path`.
-pub(crate) fn read_json_file<T: DeserializeOwned + Default>(path: &Path, bytes: &[u8]) -> Result<T, ConfigError> {
+pub(crate) fn read_json_file<T: DeserializeOwned + Default>(
+    path: &Path,
+    bytes: &[u8],
+) -> Result<T, ConfigError> {
     read_json(bytes).map_err(|JsonFault { line, column, rule }| ConfigError::File {
         path: path.to_owned(),
         position: Some((line, column)),
@@ -159,7 +170,9 @@ pub(crate) fn read_json_file<T: DeserializeOwned + Default>(path: &Path, bytes: 
 /// What `error` says without the value it is about: in `invalid type: string "…", expected a map`, what is behind the last comma.
 fn rule_of(error: &serde_json::Error) -> String {
     let text = error.to_string();
-    let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
+    let text = text
+        .rsplit_once(" at line ")
+        .map_or(text.as_str(), |(text, _)| text);
     match text.rsplit_once(", expected ") {
         Some((_, expected)) if error.is_data() => format!("expected {expected}"),
         _ if error.is_data() => "a value of the wrong type".to_owned(),
@@ -194,28 +207,47 @@ mod tests {
 
     #[test]
     fn fields_of_no_interest_may_have_any_shape() {
-        assert_eq!(read(r#"{"plugins":[1,{"a":2}],"currentContext":"c","proxies":7}"#).map(|file| file.current_context), Ok("c".into()));
+        assert_eq!(
+            read(r#"{"plugins":[1,{"a":2}],"currentContext":"c","proxies":7}"#)
+                .map(|file| file.current_context),
+            Ok("c".into())
+        );
     }
 
     #[test]
     fn nothing_and_null_are_an_empty_file() {
         for text in ["", " \n\t", "null", "{}"] {
-            assert!(read(text).is_ok_and(|file| file.auths.0.is_empty()), "{text:?}");
+            assert!(
+                read(text).is_ok_and(|file| file.auths.0.is_empty()),
+                "{text:?}"
+            );
         }
     }
 
     #[test]
     fn broken_json_is_named_by_line_and_column() {
-        assert_eq!(fault("{\n  \"auths\": {,}\n}"), (2, 13, "is not JSON: key must be a string".into()));
-        assert_eq!(fault("{\"auths\": {"), (1, 11, "is not JSON: EOF while parsing an object".into()));
+        assert_eq!(
+            fault("{\n  \"auths\": {,}\n}"),
+            (2, 13, "is not JSON: key must be a string".into())
+        );
+        assert_eq!(
+            fault("{\"auths\": {"),
+            (1, 11, "is not JSON: EOF while parsing an object".into())
+        );
         assert_eq!(fault("{} x").2, "is not JSON: trailing characters");
         assert_eq!(fault("\u{feff}{}").2, "is not JSON: expected value");
     }
 
     #[test]
     fn a_value_of_the_wrong_type_is_named_by_place_and_not_repeated() {
-        assert_eq!(fault(r#"{"auths":{"r":"hunter2, expected hunter2"}}"#), (1, 41, "expected an object".into()));
-        assert_eq!(fault(r#"{"auths":{"r":{"auth":["hunter2"]}}}"#).2, "expected a string");
+        assert_eq!(
+            fault(r#"{"auths":{"r":"hunter2, expected hunter2"}}"#),
+            (1, 41, "expected an object".into())
+        );
+        assert_eq!(
+            fault(r#"{"auths":{"r":{"auth":["hunter2"]}}}"#).2,
+            "expected a string"
+        );
         assert_eq!(fault(r#""hunter2 at line 7""#).2, "expected an object");
         assert_eq!(fault("[]").2, "expected an object");
         assert_eq!(fault(r#"{"credsStore":12345}"#).2, "expected a string");

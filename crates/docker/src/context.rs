@@ -53,24 +53,45 @@ pub(crate) fn load(config_dir: &Path, name: &str, origin: &str) -> Result<Contex
     let id = id(name);
     let path = store.join("meta").join(&id).join("meta.json");
     let Some(bytes) = read_file(&path)? else {
-        return Err(ConfigError::value(origin, name, format!("there is no such context in {}", store.display())).with_hint(known(&store)));
+        return Err(ConfigError::value(
+            origin,
+            name,
+            format!("there is no such context in {}", store.display()),
+        )
+        .with_hint(known(&store)));
     };
     let meta: Meta = read_json_file(&path, &bytes)?;
     let Some(docker) = meta.endpoints.docker else {
-        let MetaNames { endpoints: Names(others) } = read_json_file(&path, &bytes)?;
-        let rule = if others.is_empty() { "has no endpoint".to_owned() } else { format!("has no docker endpoint, only {}", others.join(", ")) };
-        return Err(ConfigError::file(&path, format!("context {name:?} {rule}")));
+        let MetaNames {
+            endpoints: Names(others),
+        } = read_json_file(&path, &bytes)?;
+        let others: Vec<_> = others
+            .iter()
+            .map(String::as_str)
+            .filter(|other| *other != "docker")
+            .collect();
+        let only = if others.is_empty() {
+            String::new()
+        } else {
+            format!(", only {}", others.join(", "))
+        };
+        return Err(ConfigError::file(
+            &path,
+            format!("context {name:?} has no docker endpoint{only}"),
+        ));
     };
     let tls_dir = existing(store.join("tls").join(&id).join("docker"))?;
     let endpoint = if docker.host.is_empty() {
         Endpoint::default_unix()
     } else {
         let tls = tls_dir.is_some() || docker.skip_tls_verify;
-        Endpoint::parse(&docker.host, tls).map_err(|error| error.from_origin(format!("context {name:?} ({})", path.display())))?
+        Endpoint::parse(&docker.host, tls)
+            .map_err(|error| error.with_origin(format!("context {name:?} ({})", path.display())))?
     };
     let tls = match (&endpoint, tls_dir) {
         (Endpoint::Tls { .. }, dir) => {
-            let mut files = dir.map_or_else(|| Ok(TlsFiles::default()), |dir| TlsFiles::found_in(&dir))?;
+            let mut files =
+                dir.map_or_else(|| Ok(TlsFiles::default()), |dir| TlsFiles::found_in(&dir))?;
             files.verify = !docker.skip_tls_verify;
             Some(files)
         }
@@ -81,12 +102,18 @@ pub(crate) fn load(config_dir: &Path, name: &str, origin: &str) -> Result<Contex
 
 /// The name of a context's directories: the SHA-256 of the context's name in hexadecimal.
 fn id(name: &str) -> String {
-    Sha256::digest(name.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect()
+    Sha256::digest(name.as_bytes())
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect()
 }
 
 /// Names the contexts there are, as far as they can be read.
 fn known(store: &Path) -> String {
-    let files = std::fs::read_dir(store.join("meta")).into_iter().flatten().flatten();
+    let files = std::fs::read_dir(store.join("meta"))
+        .into_iter()
+        .flatten()
+        .flatten();
     let mut names: Vec<String> = files
         .filter_map(|dir| {
             let path: PathBuf = dir.path().join("meta.json");

@@ -20,16 +20,27 @@ const RESERVED: [&str; 11] = [
 ];
 
 /// Checks one field. `None` for `User-Agent`: as in the docker command, which once wrote its own into `config.json`, it cannot be replaced.
-pub(crate) fn checked(origin: &str, name: &str, value: &str) -> Result<Option<(String, String)>, ConfigError> {
+pub(crate) fn checked(
+    origin: &str,
+    name: &str,
+    value: &str,
+) -> Result<Option<(String, String)>, ConfigError> {
     let bad = |rule: &str| Err(ConfigError::value(origin, name, rule));
     // RFC 9110, `token`.
-    if name.is_empty() || !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b)) {
+    if name.is_empty()
+        || !name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b))
+    {
         return bad("the name of a header must be letters, digits and `-`");
     }
     if value.chars().any(|c| c.is_control() && c != '\t') {
         return bad("the value of a header must have no line break and no other control character");
     }
-    if RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved)) {
+    if RESERVED
+        .iter()
+        .any(|reserved| name.eq_ignore_ascii_case(reserved))
+    {
         return bad("this header is the client's own and cannot be set");
     }
     if name.eq_ignore_ascii_case("user-agent") {
@@ -39,12 +50,21 @@ pub(crate) fn checked(origin: &str, name: &str, value: &str) -> Result<Option<(S
 }
 
 /// The fields of `HttpHeaders`.
-pub(crate) fn of_config<'a>(origin: &str, fields: impl IntoIterator<Item = (&'a String, &'a String)>) -> Result<Vec<(String, String)>, ConfigError> {
+pub(crate) fn of_config<'a>(
+    origin: &str,
+    fields: impl IntoIterator<Item = (&'a String, &'a String)>,
+) -> Result<Vec<(String, String)>, ConfigError> {
     let mut all: Vec<(String, String)> = Vec::new();
     for (name, value) in fields {
-        let Some(field) = checked(origin, name, value)? else { continue };
+        let Some(field) = checked(origin, name, value)? else {
+            continue;
+        };
         if all.iter().any(|(known, _)| *known == field.0) {
-            return Err(ConfigError::value(origin, name, "this header is named twice, in different case"));
+            return Err(ConfigError::value(
+                origin,
+                name,
+                "this header is named twice, in different case",
+            ));
         }
         all.push(field);
     }
@@ -55,12 +75,21 @@ pub(crate) fn of_config<'a>(origin: &str, fields: impl IntoIterator<Item = (&'a 
 /// count, in a value it does. The last of several values counts.
 pub(crate) fn of_variable(origin: &str, text: &str) -> Result<Vec<(String, String)>, ConfigError> {
     let mut all: Vec<(String, String)> = Vec::new();
-    for (index, pair) in csv(text).map_err(|rule| ConfigError::hidden(origin, rule))?.iter().enumerate() {
+    for (index, pair) in csv(text)
+        .map_err(|rule| ConfigError::hidden(origin, rule))?
+        .iter()
+        .enumerate()
+    {
         let Some((name, value)) = pair.split_once('=') else {
-            return Err(ConfigError::hidden(origin, format!("field {} has no `=`", index + 1))
-                .with_hint(r#"write name=value, or "name=one,two" in quotes when the value has a comma"#));
+            return Err(
+                ConfigError::hidden(origin, format!("field {} has no `=`", index + 1)).with_hint(
+                    r#"write name=value, or "name=one,two" in quotes when the value has a comma"#,
+                ),
+            );
         };
-        let Some(field) = checked(origin, name.trim(), value)? else { continue };
+        let Some(field) = checked(origin, name.trim(), value)? else {
+            continue;
+        };
         all.retain(|(known, _)| *known != field.0);
         all.push(field);
     }
@@ -113,7 +142,11 @@ fn canonical(name: &str) -> String {
     let mut start = true;
     name.chars()
         .map(|c| {
-            let c = if start { c.to_ascii_uppercase() } else { c.to_ascii_lowercase() };
+            let c = if start {
+                c.to_ascii_uppercase()
+            } else {
+                c.to_ascii_lowercase()
+            };
             start = c == '-';
             c
         })
@@ -132,17 +165,25 @@ mod tests {
 
     fn refused_for(text: &str, part: &str) {
         let error = variable(text).expect_err(text);
-        assert!(error.starts_with("DOCKER_CUSTOM_HEADERS") && error.contains(part), "{error}");
+        assert!(
+            error.starts_with("DOCKER_CUSTOM_HEADERS") && error.contains(part),
+            "{error}"
+        );
     }
 
     fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
-        fields.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        fields
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()))
+            .collect()
     }
 
     #[test]
     fn the_variable_is_csv_as_the_docker_command_reads_it() {
         assert_eq!(
-            variable(r#"one=one-value,"two=two,value","three= a  ",four=, five =five=one,FIVE=five-two,"six=""6""""#),
+            variable(
+                r#"one=one-value,"two=two,value","three= a  ",four=, five =five=one,FIVE=five-two,"six=""6""""#
+            ),
             Ok(owned(&[
                 ("One", "one-value"),
                 ("Two", "two,value"),
@@ -170,24 +211,44 @@ mod tests {
 
     #[test]
     fn headers_of_the_connection_are_refused_by_name_and_user_agent_is_passed_over() {
-        refused_for("Transfer-Encoding=chunked", "\"Transfer-Encoding\": this header is the client's own");
+        refused_for(
+            "Transfer-Encoding=chunked",
+            "\"Transfer-Encoding\": this header is the client's own",
+        );
         refused_for("HOST=x", "client's own");
         assert_eq!(variable("User-Agent=curl,a=b"), Ok(owned(&[("A", "b")])));
     }
 
     #[test]
     fn a_value_is_never_in_an_error() {
-        for text in ["a=hunter2\n", "a b=hunter2", "hunter2", "\"a=hunter2", "a=\"hunter2\"", "host=hunter2"] {
+        for text in [
+            "a=hunter2\n",
+            "a b=hunter2",
+            "hunter2",
+            "\"a=hunter2",
+            "a=\"hunter2\"",
+            "host=hunter2",
+        ] {
             let error = of_variable("X", text).expect_err(text);
-            assert!(!error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"), "{error}");
+            assert!(
+                !error.to_string().contains("hunter2") && !format!("{error:?}").contains("hunter2"),
+                "{error}"
+            );
         }
     }
 
     #[test]
     fn a_header_named_twice_in_the_file_is_refused() {
         let fields = owned(&[("X-A", "1"), ("x-a", "2")]);
-        let error = of_config("HttpHeaders", fields.iter().map(|(name, value)| (name, value))).expect_err("twice");
-        assert_eq!(error.to_string(), "HttpHeaders \"x-a\": this header is named twice, in different case");
+        let error = of_config(
+            "HttpHeaders",
+            fields.iter().map(|(name, value)| (name, value)),
+        )
+        .expect_err("twice");
+        assert_eq!(
+            error.to_string(),
+            "HttpHeaders \"x-a\": this header is named twice, in different case"
+        );
     }
 
     proptest! {

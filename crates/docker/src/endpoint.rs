@@ -18,7 +18,11 @@ const PLAIN_PORT: u16 = 2375;
 const TLS_PORT: u16 = 2376;
 
 /// The longest path a unix socket can be connected by, in bytes: `sun_path` of unix(7) less the final NUL.
-const MAX_SOCKET_PATH: usize = if cfg!(any(target_os = "linux", target_os = "android")) { 107 } else { 103 };
+const MAX_SOCKET_PATH: usize = if cfg!(any(target_os = "linux", target_os = "android")) {
+    107
+} else {
+    103
+};
 
 /// The longest address that is looked at, in bytes. Longer ones are mistakes, such as a file's contents.
 const MAX_LEN: usize = 2048;
@@ -91,22 +95,34 @@ struct Refusal {
 }
 
 fn refuse<T>(rule: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { rule: rule.into(), hint: None })
+    Err(Refusal {
+        rule: rule.into(),
+        hint: None,
+    })
 }
 
 fn refuse_but<T>(rule: impl Into<String>, hint: impl Into<String>) -> Result<T, Refusal> {
-    Err(Refusal { rule: rule.into(), hint: Some(hint.into()) })
+    Err(Refusal {
+        rule: rule.into(),
+        hint: Some(hint.into()),
+    })
 }
 
 impl Endpoint {
     /// The engine's default socket, [`/var/run/docker.sock`](https://docs.docker.com/reference/cli/dockerd/#daemon-socket-option).
     pub fn default_unix() -> Self {
-        Self::Unix { path: PathBuf::from(DEFAULT_SOCKET) }
+        Self::Unix {
+            path: PathBuf::from(DEFAULT_SOCKET),
+        }
     }
 
     /// What the docker command calls when TLS is asked for and no host is named.
     pub(crate) fn default_tls() -> Self {
-        Self::Tls { host: "localhost".to_owned(), port: TLS_PORT, base_path: String::new() }
+        Self::Tls {
+            host: "localhost".to_owned(),
+            port: TLS_PORT,
+            base_path: String::new(),
+        }
     }
 
     /// Reads an address. With `tls`, `tcp://` stands for HTTPS.
@@ -136,10 +152,12 @@ impl Endpoint {
     pub(crate) fn host_header(&self) -> String {
         match self {
             // RFC 6874: a zone means something on this machine alone and is not sent.
-            Self::Tcp { host, port, .. } | Self::Tls { host, port, .. } => match host.split_once('%') {
-                Some((address, _)) => authority(address, *port),
-                None => authority(host, *port),
-            },
+            Self::Tcp { host, port, .. } | Self::Tls { host, port, .. } => {
+                match host.split_once('%') {
+                    Some((address, _)) => authority(address, *port),
+                    None => authority(host, *port),
+                }
+            }
             Self::Unix { .. } | Self::Npipe { .. } | Self::Fake { .. } => "localhost".to_owned(),
         }
     }
@@ -147,7 +165,15 @@ impl Endpoint {
     /// The same address with TLS, if it is one that can have it.
     pub(crate) fn with_tls(self) -> Self {
         match self {
-            Self::Tcp { host, port, base_path } => Self::Tls { host, port, base_path },
+            Self::Tcp {
+                host,
+                port,
+                base_path,
+            } => Self::Tls {
+                host,
+                port,
+                base_path,
+            },
             other => other,
         }
     }
@@ -166,8 +192,16 @@ impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unix { path } => write!(f, "unix://{}", path.display()),
-            Self::Tcp { host, port, base_path } => write!(f, "tcp://{}{base_path}", authority(host, *port)),
-            Self::Tls { host, port, base_path } => write!(f, "https://{}{base_path}", authority(host, *port)),
+            Self::Tcp {
+                host,
+                port,
+                base_path,
+            } => write!(f, "tcp://{}{base_path}", authority(host, *port)),
+            Self::Tls {
+                host,
+                port,
+                base_path,
+            } => write!(f, "https://{}{base_path}", authority(host, *port)),
             Self::Npipe { path } => write!(f, "npipe://{path}"),
             Self::Fake { name, query } if query.is_empty() => write!(f, "fake://{name}"),
             Self::Fake { name, query } => write!(f, "fake://{name}?{query}"),
@@ -185,7 +219,9 @@ fn authority(host: &str, port: u16) -> String {
 
 /// The text without what could be a password, for errors.
 fn without_user_info(text: &str) -> String {
-    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| (&text[..scheme.len() + 3], rest));
+    let (scheme, rest) = text.split_once("://").map_or(("", text), |(scheme, rest)| {
+        (&text[..scheme.len() + 3], rest)
+    });
     match rest.rsplit_once('@') {
         Some((_, host)) if !rest.starts_with('/') => format!("{scheme}…@{host}"),
         _ => text.to_owned(),
@@ -194,10 +230,16 @@ fn without_user_info(text: &str) -> String {
 
 fn read(text: &str, tls: bool) -> Result<Endpoint, Refusal> {
     if text.is_empty() {
-        return refuse_but("is empty", format!("write unix://{DEFAULT_SOCKET} for the default socket"));
+        return refuse_but(
+            "is empty",
+            format!("write unix://{DEFAULT_SOCKET} for the default socket"),
+        );
     }
     if text.len() > MAX_LEN {
-        return refuse(format!("has {} bytes; an address has at most {MAX_LEN}", text.len()));
+        return refuse(format!(
+            "has {} bytes; an address has at most {MAX_LEN}",
+            text.len()
+        ));
     }
     if let Some(control) = text.chars().find(|c| c.is_control()) {
         return refuse(format!("has the control character {control:?}"));
@@ -208,22 +250,38 @@ fn read(text: &str, tls: bool) -> Result<Endpoint, Refusal> {
     match scheme.to_ascii_lowercase().as_str() {
         "unix" => unix(rest),
         "tcp" => tcp(rest, tls),
-        "http" if tls => refuse_but("http:// is never encrypted, but TLS is asked for", "write tcp:// or https://"),
+        "http" if tls => refuse_but(
+            "http:// is never encrypted, but TLS is asked for",
+            "write tcp:// or https://",
+        ),
         "http" => {
             let (host, port, base_path) = url(rest, 80)?;
-            Ok(Endpoint::Tcp { host: some_host(host)?, port, base_path })
+            Ok(Endpoint::Tcp {
+                host: some_host(host)?,
+                port,
+                base_path,
+            })
         }
         "https" => {
             let (host, port, base_path) = url(rest, 443)?;
-            Ok(Endpoint::Tls { host: some_host(host)?, port, base_path })
+            Ok(Endpoint::Tls {
+                host: some_host(host)?,
+                port,
+                base_path,
+            })
         }
         "npipe" => npipe(rest),
         "fake" => fake(rest),
         "ssh" => refuse_but(
             "ssh:// is not spoken here",
-            format!("forward the socket with `ssh -nNT -L /run/user/1000/remote.sock:{DEFAULT_SOCKET} HOST` and use unix:///run/user/1000/remote.sock"),
+            format!(
+                "forward the socket with `ssh -nNT -L /run/user/1000/remote.sock:{DEFAULT_SOCKET} HOST` and use unix:///run/user/1000/remote.sock"
+            ),
         ),
-        "fd" => refuse_but("fd:// is where an engine listens, not where it is reached", format!("write unix://{DEFAULT_SOCKET}")),
+        "fd" => refuse_but(
+            "fd:// is where an engine listens, not where it is reached",
+            format!("write unix://{DEFAULT_SOCKET}"),
+        ),
         _ => refuse("the scheme must be one of unix, tcp, http, https, npipe, fake"),
     }
 }
@@ -239,8 +297,13 @@ fn without_scheme(text: &str, tls: bool) -> Result<Endpoint, Refusal> {
     }
     let authority = text.split('/').next().unwrap_or_default();
     match authority.rsplit_once(':') {
-        Some((_, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => tcp(text, tls),
-        _ => refuse_but(RULE, "write unix:///PATH for a socket, tcp://HOST:PORT for a host"),
+        Some((_, port)) if !port.is_empty() && port.bytes().all(|b| b.is_ascii_digit()) => {
+            tcp(text, tls)
+        }
+        _ => refuse_but(
+            RULE,
+            "write unix:///PATH for a socket, tcp://HOST:PORT for a host",
+        ),
     }
 }
 
@@ -251,27 +314,53 @@ fn unix(rest: &str) -> Result<Endpoint, Refusal> {
     if rest.starts_with('@') {
         return refuse("sockets in the abstract namespace (@name) are not supported");
     }
-    if rest.get(..3).is_some_and(|start| start.eq_ignore_ascii_case("%2f")) {
-        return refuse_but("the path must not be percent-encoded", format!("write it as it is: unix://{DEFAULT_SOCKET}"));
+    if rest
+        .get(..3)
+        .is_some_and(|start| start.eq_ignore_ascii_case("%2f"))
+    {
+        return refuse_but(
+            "the path must not be percent-encoded",
+            format!("write it as it is: unix://{DEFAULT_SOCKET}"),
+        );
     }
     if !rest.starts_with('/') {
-        return refuse_but("the path must be absolute, so that three slashes follow unix:", format!("write unix:///{rest}"));
+        return refuse_but(
+            "the path must be absolute, so that three slashes follow unix:",
+            format!("write unix:///{rest}"),
+        );
     }
     let path = trim_end(rest);
     if path.is_empty() {
         return refuse("names no socket");
     }
     if path.len() > MAX_SOCKET_PATH {
-        let rule = format!("the path has {} bytes; the path of a unix socket has at most {MAX_SOCKET_PATH}", path.len());
+        let rule = format!(
+            "the path has {} bytes; the path of a unix socket has at most {MAX_SOCKET_PATH}",
+            path.len()
+        );
         return refuse_but(rule, "name it by a shorter symbolic link");
     }
-    Ok(Endpoint::Unix { path: Path::new(path).to_owned() })
+    Ok(Endpoint::Unix {
+        path: Path::new(path).to_owned(),
+    })
 }
 
 fn tcp(rest: &str, tls: bool) -> Result<Endpoint, Refusal> {
     let (host, port, base_path) = url(rest, if tls { TLS_PORT } else { PLAIN_PORT })?;
     let host = host.unwrap_or_else(|| "localhost".to_owned());
-    Ok(if tls { Endpoint::Tls { host, port, base_path } } else { Endpoint::Tcp { host, port, base_path } })
+    Ok(if tls {
+        Endpoint::Tls {
+            host,
+            port,
+            base_path,
+        }
+    } else {
+        Endpoint::Tcp {
+            host,
+            port,
+            base_path,
+        }
+    })
 }
 
 fn some_host(host: Option<String>) -> Result<String, Refusal> {
@@ -280,7 +369,9 @@ fn some_host(host: Option<String>) -> Result<String, Refusal> {
 
 /// Reads `host:port/base`. The rules name no part of the text: what looks like a port may be half a password.
 fn url(rest: &str, default_port: u16) -> Result<(Option<String>, u16, String), Refusal> {
-    let (authority, path) = rest.find(['/', '?', '#']).map_or((rest, ""), |at| rest.split_at(at));
+    let (authority, path) = rest
+        .find(['/', '?', '#'])
+        .map_or((rest, ""), |at| rest.split_at(at));
     if authority.contains('@') {
         return refuse_but(
             "a user name or password has no place in the address",
@@ -301,7 +392,14 @@ fn url(rest: &str, default_port: u16) -> Result<(Option<String>, u16, String), R
         if port.contains(':') {
             return refuse_but("an IPv6 address needs brackets", "write tcp://[::1]:2375");
         }
-        (if host.is_empty() { None } else { Some(host_name(host)?) }, port)
+        (
+            if host.is_empty() {
+                None
+            } else {
+                Some(host_name(host)?)
+            },
+            port,
+        )
     };
     let port = match port {
         "" => default_port,
@@ -316,12 +414,22 @@ fn url(rest: &str, default_port: u16) -> Result<(Option<String>, u16, String), R
 
 fn host_name(host: &str) -> Result<String, Refusal> {
     if !host.is_ascii() {
-        return refuse_but("the host must be ASCII", "write an international name in its xn-- form");
+        return refuse_but(
+            "the host must be ASCII",
+            "write an international name in its xn-- form",
+        );
     }
-    let label = |label: &str| (1..=63).contains(&label.len()) && label.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
+    let label = |label: &str| {
+        (1..=63).contains(&label.len())
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
     // A dot at the end makes a name absolute.
     if host.len() > MAX_HOST || !host.strip_suffix('.').unwrap_or(host).split('.').all(label) {
-        return refuse("the host must be labels of letters, digits, `-` and `_` between dots, or an IP address");
+        return refuse(
+            "the host must be labels of letters, digits, `-` and `_` between dots, or an IP address",
+        );
     }
     Ok(host.to_ascii_lowercase())
 }
@@ -336,7 +444,14 @@ fn ipv6(text: &str) -> Result<String, Refusal> {
     };
     match zone {
         None => Ok(address.to_string()),
-        Some(zone) if !zone.is_empty() && zone.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) => Ok(format!("{address}%{zone}")),
+        Some(zone)
+            if !zone.is_empty()
+                && zone
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-._~".contains(&b)) =>
+        {
+            Ok(format!("{address}%{zone}"))
+        }
         Some(_) => refuse("the zone of an IPv6 address must be the name of a network interface"),
     }
 }
@@ -353,11 +468,17 @@ fn base_path(path: &str) -> Result<String, Refusal> {
     while let Some(byte) = bytes.next() {
         let fine = match byte {
             // RFC 3986, `pct-encoded`, then `pchar`.
-            b'%' => bytes.next().is_some_and(|b| b.is_ascii_hexdigit()) && bytes.next().is_some_and(|b| b.is_ascii_hexdigit()),
+            b'%' => {
+                bytes.next().is_some_and(|b| b.is_ascii_hexdigit())
+                    && bytes.next().is_some_and(|b| b.is_ascii_hexdigit())
+            }
             _ => byte.is_ascii_alphanumeric() || b"/-._~!$&'()*+,;=:@".contains(&byte),
         };
         if !fine {
-            return refuse_but("the path has a character that a URL cannot have", "percent-encode it");
+            return refuse_but(
+                "the path has a character that a URL cannot have",
+                "percent-encode it",
+            );
         }
     }
     Ok(path.to_owned())
@@ -370,28 +491,43 @@ fn trim_end(path: &str) -> &str {
 
 fn npipe(rest: &str) -> Result<Endpoint, Refusal> {
     if rest.is_empty() {
-        return Ok(Endpoint::Npipe { path: DEFAULT_PIPE.to_owned() });
+        return Ok(Endpoint::Npipe {
+            path: DEFAULT_PIPE.to_owned(),
+        });
     }
     let path = rest.replace('\\', "/");
-    let parts = path.strip_prefix("//").and_then(|rest| rest.split_once("/pipe/"));
+    let parts = path
+        .strip_prefix("//")
+        .and_then(|rest| rest.split_once("/pipe/"));
     match parts.map(|(server, name)| (server, trim_end(name))) {
         Some((server, name)) if !server.is_empty() && !server.contains('/') && !name.is_empty() => {
-            Ok(Endpoint::Npipe { path: format!("//{server}/pipe/{name}") })
+            Ok(Endpoint::Npipe {
+                path: format!("//{server}/pipe/{name}"),
+            })
         }
-        _ => refuse_but("a named pipe is //SERVER/pipe/NAME", format!("write npipe://{DEFAULT_PIPE}")),
+        _ => refuse_but(
+            "a named pipe is //SERVER/pipe/NAME",
+            format!("write npipe://{DEFAULT_PIPE}"),
+        ),
     }
 }
 
 fn fake(rest: &str) -> Result<Endpoint, Refusal> {
     let (name, query) = rest.split_once('?').unwrap_or((rest, ""));
     let name = name.trim_end_matches('/');
-    if !name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b)) {
+    if !name
+        .bytes()
+        .all(|b| b.is_ascii_alphanumeric() || b"-._".contains(&b))
+    {
         return refuse("the name of a fake engine must be letters, digits, `-`, `.` and `_`");
     }
     if !query.bytes().all(|b| b.is_ascii_graphic() && b != b'#') {
         return refuse("the query must be printable ASCII without spaces and `#`");
     }
-    Ok(Endpoint::Fake { name: name.to_owned(), query: query.to_owned() })
+    Ok(Endpoint::Fake {
+        name: name.to_owned(),
+        query: query.to_owned(),
+    })
 }
 
 #[cfg(test)]

@@ -45,8 +45,14 @@ impl Environment {
     /// The environment of this process: the `DOCKER_…` variables, `PATH`, `XDG_RUNTIME_DIR`, and the home directory (`HOME`, else the
     /// user's entry in the user database).
     pub fn of_process() -> Self {
-        let variables = VARIABLES.into_iter().filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?))).collect();
-        Self { variables, home: std::env::home_dir() }
+        let variables = VARIABLES
+            .into_iter()
+            .filter_map(|name| Some((name.to_owned(), std::env::var_os(name)?)))
+            .collect();
+        Self {
+            variables,
+            home: std::env::home_dir(),
+        }
     }
 
     /// The same with the variable `name` set.
@@ -64,7 +70,10 @@ impl Environment {
     }
 
     pub(crate) fn os(&self, name: &str) -> Option<&OsStr> {
-        self.variables.get(name).map(OsString::as_os_str).filter(|value| !value.is_empty())
+        self.variables
+            .get(name)
+            .map(OsString::as_os_str)
+            .filter(|value| !value.is_empty())
     }
 
     pub(crate) fn is_set(&self, name: &str) -> bool {
@@ -74,7 +83,10 @@ impl Environment {
     pub(crate) fn text(&self, name: &str) -> Result<Option<&str>, ConfigError> {
         match self.os(name) {
             None => Ok(None),
-            Some(value) => value.to_str().map(Some).ok_or_else(|| ConfigError::hidden(name, "is not UTF-8")),
+            Some(value) => value
+                .to_str()
+                .map(Some)
+                .ok_or_else(|| ConfigError::hidden(name, "is not UTF-8")),
         }
     }
 
@@ -82,7 +94,11 @@ impl Environment {
     pub(crate) fn config_dir(&self) -> Option<PathBuf> {
         match self.os("DOCKER_CONFIG") {
             Some(dir) => Some(PathBuf::from(dir)),
-            None => self.home.as_deref().filter(|home| !home.as_os_str().is_empty()).map(|home| home.join(".docker")),
+            None => self
+                .home
+                .as_deref()
+                .filter(|home| !home.as_os_str().is_empty())
+                .map(|home| home.join(".docker")),
         }
     }
 }
@@ -90,7 +106,10 @@ impl Environment {
 impl fmt::Debug for Environment {
     /// Names the variables and leaves their values out: headers and credentials may be among them.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Environment").field("variables", &self.variables.keys()).field("home", &self.home).finish()
+        f.debug_struct("Environment")
+            .field("variables", &self.variables.keys())
+            .field("home", &self.home)
+            .finish()
     }
 }
 
@@ -98,7 +117,9 @@ impl fmt::Debug for Environment {
 pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
     let failed = |error: std::io::Error| {
         let hint = match error.kind() {
-            ErrorKind::PermissionDenied => "let this user read it, or name another directory with DOCKER_CONFIG",
+            ErrorKind::PermissionDenied => {
+                "let this user read it, or name another directory with DOCKER_CONFIG"
+            }
             _ => "name another directory with DOCKER_CONFIG",
         };
         ConfigError::file(path, format!("cannot be read: {error}")).with_hint(hint)
@@ -107,13 +128,20 @@ pub(crate) fn read_file(path: &Path) -> Result<Option<Vec<u8>>, ConfigError> {
     match std::fs::metadata(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
-        Ok(metadata) if !metadata.is_file() => return Err(ConfigError::file(path, "is not a regular file")),
+        Ok(metadata) if !metadata.is_file() => {
+            return Err(ConfigError::file(path, "is not a regular file"));
+        }
         Ok(_) => {}
     }
     let mut bytes = Vec::new();
-    std::fs::File::open(path).and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes)).map_err(failed)?;
+    std::fs::File::open(path)
+        .and_then(|file| file.take(MAX_FILE + 1).read_to_end(&mut bytes))
+        .map_err(failed)?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(ConfigError::file(path, format!("has more than {MAX_FILE} bytes")));
+        return Err(ConfigError::file(
+            path,
+            format!("has more than {MAX_FILE} bytes"),
+        ));
     }
     Ok(Some(bytes))
 }

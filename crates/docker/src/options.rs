@@ -9,11 +9,10 @@ use crate::config_file::ConfigFile;
 use crate::context;
 use crate::custom_header;
 use crate::endpoint::Endpoint;
-use crate::environment::existing;
+use crate::environment::{Environment, existing};
 use crate::version::ApiVersion;
 
-pub use crate::config_error::ConfigError;
-pub use crate::environment::Environment;
+pub(crate) use crate::config_error::ConfigError;
 
 /// Who named the endpoint.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +38,9 @@ impl fmt::Display for EndpointSource {
         match self {
             Self::Given(flag) => f.write_str(flag),
             Self::DockerHost => f.write_str("DOCKER_HOST"),
-            Self::Context { name, chosen_by } => write!(f, "context {name:?}, named by {chosen_by}"),
+            Self::Context { name, chosen_by } => {
+                write!(f, "context {name:?}, named by {chosen_by}")
+            }
             Self::Default => f.write_str("the default"),
         }
     }
@@ -61,36 +62,67 @@ pub struct TlsFiles {
 impl Default for TlsFiles {
     /// The system's authorities, no client certificate, verified.
     fn default() -> Self {
-        Self { ca: None, cert: None, key: None, verify: true }
+        Self {
+            ca: None,
+            cert: None,
+            key: None,
+            verify: true,
+        }
     }
 }
 
 impl TlsFiles {
     /// Those of `ca.pem`, `cert.pem` and `key.pem` that are in `dir`.
     pub(crate) fn found_in(dir: &Path) -> Result<Self, ConfigError> {
-        let [ca, cert, key] = ["ca.pem", "cert.pem", "key.pem"].map(|name| existing(dir.join(name)));
-        let files = Self { ca: ca?, cert: cert?, key: key?, verify: true };
+        let [ca, cert, key] =
+            ["ca.pem", "cert.pem", "key.pem"].map(|name| existing(dir.join(name)));
+        let files = Self {
+            ca: ca?,
+            cert: cert?,
+            key: key?,
+            verify: true,
+        };
         let (there, lacking) = match (&files.cert, &files.key) {
             (Some(_), None) => ("cert.pem", "key.pem"),
             (None, Some(_)) => ("key.pem", "cert.pem"),
             _ => return Ok(files),
         };
-        Err(ConfigError::file(&dir.join(lacking), format!("is missing beside {there}")).with_hint("a client certificate needs both"))
+        Err(
+            ConfigError::file(&dir.join(lacking), format!("is missing beside {there}"))
+                .with_hint("a client certificate needs both"),
+        )
     }
 
     /// The files that the variables name. The docker command's rules: `ca.pem` must be there, the client certificate may be missing.
     fn of_variables(environment: &Environment, verify: bool) -> Result<Self, ConfigError> {
         let dir = match environment.os("DOCKER_CERT_PATH").map(PathBuf::from) {
-            Some(dir) if !dir.is_dir() => return Err(ConfigError::value("DOCKER_CERT_PATH", &dir.to_string_lossy(), "must be a directory")),
+            Some(dir) if !dir.is_dir() => {
+                return Err(ConfigError::value(
+                    "DOCKER_CERT_PATH",
+                    &dir.to_string_lossy(),
+                    "must be a directory",
+                ));
+            }
             Some(dir) => dir,
-            None => environment
-                .config_dir()
-                .ok_or_else(|| ConfigError::hidden("DOCKER_CERT_PATH", "is not set, and there is no home directory with a .docker in it"))?,
+            None => environment.config_dir().ok_or_else(|| {
+                ConfigError::hidden(
+                    "DOCKER_CERT_PATH",
+                    "is not set, and there is no home directory with a .docker in it",
+                )
+            })?,
         };
-        let files = Self { verify, ..Self::found_in(&dir)? };
+        let files = Self {
+            verify,
+            ..Self::found_in(&dir)?
+        };
         if verify && files.ca.is_none() {
-            let error = ConfigError::file(&dir.join("ca.pem"), "is missing, but needed to verify the engine");
-            return Err(error.with_hint("name the directory of ca.pem, cert.pem and key.pem with DOCKER_CERT_PATH"));
+            let error = ConfigError::file(
+                &dir.join("ca.pem"),
+                "is missing, but needed to verify the engine",
+            );
+            return Err(error.with_hint(
+                "name the directory of ca.pem, cert.pem and key.pem with DOCKER_CERT_PATH",
+            ));
         }
         Ok(files)
     }
@@ -111,7 +143,14 @@ impl ConnectOptions {
     /// Connects to `endpoint` and looks at no variable and no file. HTTPS is verified with the system's authorities.
     pub fn new(endpoint: Endpoint) -> Self {
         let tls = matches!(endpoint, Endpoint::Tls { .. }).then(TlsFiles::default);
-        Self { endpoint, source: EndpointSource::Given("the program".to_owned()), api_version: None, tls, headers: Vec::new(), rootless: None }
+        Self {
+            endpoint,
+            source: EndpointSource::Given("the program".to_owned()),
+            api_version: None,
+            tls,
+            headers: Vec::new(),
+            rootless: None,
+        }
     }
 
     /// What the docker command would do in this process. It is [`resolve`](Self::resolve) for [`Environment::of_process`].
@@ -143,29 +182,56 @@ impl ConnectOptions {
     /// # Errors
     /// When a variable, a file or a context has a bad value. A `config.json` that cannot be read is an error too; the docker command warns
     /// and goes on without the headers and contexts in it.
-    pub fn resolve(environment: &Environment, given: Option<(&str, &str)>) -> Result<Self, ConfigError> {
+    pub fn resolve(
+        environment: &Environment,
+        given: Option<(&str, &str)>,
+    ) -> Result<Self, ConfigError> {
         let file = ConfigFile::load(environment)?;
         let mut options = match choose(environment, &file, given)? {
             Choice::Address { source, text } => {
                 let (endpoint, tls) = address(environment, text, &source)?;
-                Self { endpoint, source, tls, ..Self::default() }
+                Self {
+                    endpoint,
+                    source,
+                    tls,
+                    ..Self::default()
+                }
             }
             Choice::Context { name, chosen_by } => {
-                let dir = environment
-                    .config_dir()
-                    .ok_or_else(|| ConfigError::value(&chosen_by, &name, "there is no home directory with a .docker in it to find the context in"))?;
+                let dir = environment.config_dir().ok_or_else(|| {
+                    ConfigError::value(
+                        &chosen_by,
+                        &name,
+                        "there is no home directory with a .docker in it to find the context in",
+                    )
+                })?;
                 let context::Context { endpoint, tls } = context::load(&dir, &name, &chosen_by)?;
-                Self { endpoint, source: EndpointSource::Context { name, chosen_by }, tls, ..Self::default() }
+                Self {
+                    endpoint,
+                    source: EndpointSource::Context { name, chosen_by },
+                    tls,
+                    ..Self::default()
+                }
             }
             Choice::Default if tls_wanted(environment) => {
-                let files = TlsFiles::of_variables(environment, environment.is_set("DOCKER_TLS_VERIFY"))?;
-                Self { endpoint: Endpoint::default_tls(), tls: Some(files), ..Self::default() }
+                let files =
+                    TlsFiles::of_variables(environment, environment.is_set("DOCKER_TLS_VERIFY"))?;
+                Self {
+                    endpoint: Endpoint::default_tls(),
+                    tls: Some(files),
+                    ..Self::default()
+                }
             }
-            Choice::Default => Self { rootless: rootless(environment), ..Self::default() },
+            Choice::Default => Self {
+                rootless: rootless(environment),
+                ..Self::default()
+            },
         };
         options.headers = headers(environment, &file)?;
         if let Some(version) = pinned(environment)? {
-            options = options.with_api_version(version).map_err(|error| error.from_origin("DOCKER_API_VERSION"))?;
+            options = options
+                .with_api_version(version)
+                .map_err(|error| error.with_origin("DOCKER_API_VERSION"))?;
         }
         Ok(options)
     }
@@ -176,8 +242,16 @@ impl ConnectOptions {
     /// When this client does not speak it.
     pub fn with_api_version(mut self, version: ApiVersion) -> Result<Self, ConfigError> {
         if !(ApiVersion::FLOOR..=ApiVersion::CEILING).contains(&version) {
-            let rule = format!("must be from {} to {}, which this client speaks", ApiVersion::FLOOR, ApiVersion::CEILING);
-            return Err(ConfigError::value("API version", &version.to_string(), rule));
+            let rule = format!(
+                "must be from {} to {}, which this client speaks",
+                ApiVersion::FLOOR,
+                ApiVersion::CEILING
+            );
+            return Err(ConfigError::value(
+                "API version",
+                &version.to_string(),
+                rule,
+            ));
         }
         self.api_version = Some(version);
         Ok(self)
@@ -233,7 +307,10 @@ impl ConnectOptions {
 impl Default for ConnectOptions {
     /// The default socket.
     fn default() -> Self {
-        Self { source: EndpointSource::Default, ..Self::new(Endpoint::default_unix()) }
+        Self {
+            source: EndpointSource::Default,
+            ..Self::new(Endpoint::default_unix())
+        }
     }
 }
 
@@ -254,42 +331,77 @@ impl fmt::Debug for ConnectOptions {
 
 /// What names the endpoint.
 enum Choice<'a> {
-    Address { source: EndpointSource, text: &'a str },
-    Context { name: String, chosen_by: String },
+    Address {
+        source: EndpointSource,
+        text: &'a str,
+    },
+    Context {
+        name: String,
+        chosen_by: String,
+    },
     Default,
 }
 
-fn choose<'a>(environment: &'a Environment, file: &ConfigFile, given: Option<(&str, &'a str)>) -> Result<Choice<'a>, ConfigError> {
+fn choose<'a>(
+    environment: &'a Environment,
+    file: &ConfigFile,
+    given: Option<(&str, &'a str)>,
+) -> Result<Choice<'a>, ConfigError> {
     if let Some((flag, text)) = given {
-        return Ok(Choice::Address { source: EndpointSource::Given(flag.to_owned()), text });
+        return Ok(Choice::Address {
+            source: EndpointSource::Given(flag.to_owned()),
+            text,
+        });
     }
     if let Some(text) = environment.text("DOCKER_HOST")? {
-        return Ok(Choice::Address { source: EndpointSource::DockerHost, text });
+        return Ok(Choice::Address {
+            source: EndpointSource::DockerHost,
+            text,
+        });
     }
     let (name, chosen_by) = match environment.text("DOCKER_CONTEXT")? {
         Some(name) => (name, "DOCKER_CONTEXT".to_owned()),
-        None => (file.current_context.as_str(), format!("currentContext of {}", config_path(environment))),
+        None => (
+            file.current_context.as_str(),
+            format!("currentContext of {}", config_path(environment)),
+        ),
     };
     Ok(match name {
         "" | "default" => Choice::Default,
-        name => Choice::Context { name: name.to_owned(), chosen_by },
+        name => Choice::Context {
+            name: name.to_owned(),
+            chosen_by,
+        },
     })
 }
 
 fn config_path(environment: &Environment) -> String {
-    ConfigFile::path(environment).map_or_else(|| "config.json".to_owned(), |path| path.display().to_string())
+    ConfigFile::path(environment).map_or_else(
+        || "config.json".to_owned(),
+        |path| path.display().to_string(),
+    )
 }
 
 fn tls_wanted(environment: &Environment) -> bool {
     environment.is_set("DOCKER_TLS_VERIFY") || environment.is_set("DOCKER_TLS")
 }
 
-fn address(environment: &Environment, text: &str, source: &EndpointSource) -> Result<(Endpoint, Option<TlsFiles>), ConfigError> {
+fn address(
+    environment: &Environment,
+    text: &str,
+    source: &EndpointSource,
+) -> Result<(Endpoint, Option<TlsFiles>), ConfigError> {
     let wanted = tls_wanted(environment);
-    let endpoint = Endpoint::parse(text, wanted).map_err(|error| error.from_origin(source.to_string()))?;
+    let endpoint =
+        Endpoint::parse(text, wanted).map_err(|error| error.with_origin(source.to_string()))?;
     let tls = match endpoint {
-        Endpoint::Tls { .. } if wanted => Some(TlsFiles::of_variables(environment, environment.is_set("DOCKER_TLS_VERIFY"))?),
-        Endpoint::Tls { .. } if environment.is_set("DOCKER_CERT_PATH") => Some(TlsFiles::of_variables(environment, true)?),
+        Endpoint::Tls { .. } if wanted => Some(TlsFiles::of_variables(
+            environment,
+            environment.is_set("DOCKER_TLS_VERIFY"),
+        )?),
+        Endpoint::Tls { .. } if environment.is_set("DOCKER_CERT_PATH") => {
+            Some(TlsFiles::of_variables(environment, true)?)
+        }
         Endpoint::Tls { .. } => Some(TlsFiles::default()),
         _ => None,
     };
@@ -299,13 +411,21 @@ fn address(environment: &Environment, text: &str, source: &EndpointSource) -> Re
 fn rootless(environment: &Environment) -> Option<Endpoint> {
     let path = Path::new(environment.os("XDG_RUNTIME_DIR")?).join("docker.sock");
     let is_socket = std::fs::metadata(&path).is_ok_and(|metadata| metadata.file_type().is_socket());
-    is_socket.then(|| format!("unix://{}", path.to_str()?).parse().ok()).flatten()
+    is_socket
+        .then(|| format!("unix://{}", path.to_str()?).parse().ok())
+        .flatten()
 }
 
-fn headers(environment: &Environment, file: &ConfigFile) -> Result<Vec<(String, String)>, ConfigError> {
+fn headers(
+    environment: &Environment,
+    file: &ConfigFile,
+) -> Result<Vec<(String, String)>, ConfigError> {
     match environment.text("DOCKER_CUSTOM_HEADERS")? {
         Some(text) => custom_header::of_variable("DOCKER_CUSTOM_HEADERS", text),
-        None => custom_header::of_config(&format!("HttpHeaders of {}", config_path(environment)), &file.headers.0),
+        None => custom_header::of_config(
+            &format!("HttpHeaders of {}", config_path(environment)),
+            &file.headers.0,
+        ),
     }
 }
 
@@ -315,7 +435,11 @@ fn pinned(environment: &Environment) -> Result<Option<ApiVersion>, ConfigError> 
         None | Some("") => Ok(None),
         Some(text) => match text.strip_prefix('v').unwrap_or(text).parse() {
             Ok(version) => Ok(Some(version)),
-            Err(_) => Err(ConfigError::value("DOCKER_API_VERSION", text, "must be MAJOR.MINOR, such as 1.44")),
+            Err(_) => Err(ConfigError::value(
+                "DOCKER_API_VERSION",
+                text,
+                "must be MAJOR.MINOR, such as 1.44",
+            )),
         },
     }
 }

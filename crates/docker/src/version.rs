@@ -44,7 +44,10 @@ impl ApiVersion {
         let [a, b, c, d] = packed.to_be_bytes();
         match packed {
             0 => None,
-            _ => Some(Self::new(u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]))),
+            _ => Some(Self::new(
+                u16::from_be_bytes([a, b]),
+                u16::from_be_bytes([c, d]),
+            )),
         }
     }
 }
@@ -60,10 +63,18 @@ impl FromStr for ApiVersion {
 
     /// Reads `MAJOR.MINOR` in decimal digits.
     fn from_str(text: &str) -> Result<Self, ConfigError> {
-        let number = |digits: &str| if digits.bytes().all(|b| b.is_ascii_digit()) { digits.parse::<u16>().ok() } else { None };
+        let number = |digits: &str| {
+            if digits.bytes().all(|b| b.is_ascii_digit()) {
+                digits.parse::<u16>().ok()
+            } else {
+                None
+            }
+        };
         text.split_once('.')
             .and_then(|(major, minor)| Some(Self::new(number(major)?, number(minor)?)))
-            .ok_or_else(|| ConfigError::value("API version", text, "must be MAJOR.MINOR, such as 1.44"))
+            .ok_or_else(|| {
+                ConfigError::value("API version", text, "must be MAJOR.MINOR, such as 1.44")
+            })
     }
 }
 
@@ -82,9 +93,15 @@ mod tests {
 
     #[test]
     fn what_is_not_two_numbers_is_refused() {
-        for text in ["", "1", "1.", ".1", "1.44.0", "v1.44", "1.x", "+1.44", "1.+44", "1.-4", " 1.44", "1.44 ", "1.65536", "1,44", "١.٤"] {
+        for text in [
+            "", "1", "1.", ".1", "1.44.0", "v1.44", "1.x", "+1.44", "1.+44", "1.-4", " 1.44",
+            "1.44 ", "1.65536", "1,44", "١.٤",
+        ] {
             let error = text.parse::<ApiVersion>().expect_err(text);
-            assert_eq!(error.to_string(), format!("API version {text:?}: must be MAJOR.MINOR, such as 1.44"));
+            assert_eq!(
+                error.to_string(),
+                format!("API version {text:?}: must be MAJOR.MINOR, such as 1.44")
+            );
         }
     }
 

@@ -34,25 +34,44 @@ impl Registry {
             return refuse("must have from 1 to 1024 characters");
         }
         let (host, path) = match image.split_once('/') {
-            Some((first, rest)) if first.contains(['.', ':']) || first == "localhost" || first.chars().any(char::is_uppercase) => {
+            Some((first, rest))
+                if first.contains(['.', ':'])
+                    || first == "localhost"
+                    || first.chars().any(char::is_uppercase) =>
+            {
                 (first.to_ascii_lowercase(), rest)
             }
             _ => (HUB.to_owned(), image),
         };
-        if !host.bytes().all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b)) {
-            return refuse("the registry must be a host name or an IP address, with or without a port");
+        if !host
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
+        {
+            return refuse(
+                "the registry must be a host name or an IP address, with or without a port",
+            );
         }
         let path = path.split_once('@').map_or(path, |(path, _)| path);
         let name_start = path.rfind('/').map_or(0, |at| at + 1);
-        let path = path[name_start..].find(':').map_or(path, |at| &path[..name_start + at]);
+        let path = path[name_start..]
+            .find(':')
+            .map_or(path, |at| &path[..name_start + at]);
         let host = hub_or(host);
-        let repository = if host == HUB && !path.contains('/') { format!("library/{path}") } else { path.to_owned() };
+        let repository = if host == HUB && !path.contains('/') {
+            format!("library/{path}")
+        } else {
+            path.to_owned()
+        };
         Ok(Self { host, repository })
     }
 
     /// What the docker command stores the registry's credentials under.
     pub(super) fn key(&self) -> &str {
-        if self.host == HUB { HUB_KEY } else { &self.host }
+        if self.host == HUB {
+            HUB_KEY
+        } else {
+            &self.host
+        }
     }
 
     /// What `docker login` takes.
@@ -62,10 +81,18 @@ impl Registry {
 
     /// The entry that means this registry most closely: the longest path that the image is below; of several, the key as the docker command
     /// writes it, then the first by name.
-    pub(super) fn best_of<'a, T>(&self, entries: &'a BTreeMap<String, T>) -> Option<(&'a str, &'a T)> {
-        let candidates = entries.iter().filter_map(|(key, value)| Some(((self.closeness(key)?, key == self.key()), key, value)));
+    pub(super) fn best_of<'a, T>(
+        &self,
+        entries: &'a BTreeMap<String, T>,
+    ) -> Option<(&'a str, &'a T)> {
+        let candidates = entries.iter().filter_map(|(key, value)| {
+            Some(((self.closeness(key)?, key == self.key()), key, value))
+        });
         // `max_by_key` takes the last of equals.
-        candidates.rev().max_by_key(|(rank, _, _)| *rank).map(|(_, key, value)| (key.as_str(), value))
+        candidates
+            .rev()
+            .max_by_key(|(rank, _, _)| *rank)
+            .map(|(_, key, value)| (key.as_str(), value))
     }
 
     /// The length of the path in `key`, if it means this registry and image.
@@ -89,13 +116,21 @@ impl Registry {
 
 fn strip_scheme(key: &str) -> &str {
     match key.split_once("://") {
-        Some((scheme, rest)) if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") => rest,
+        Some((scheme, rest))
+            if scheme.eq_ignore_ascii_case("https") || scheme.eq_ignore_ascii_case("http") =>
+        {
+            rest
+        }
         _ => key,
     }
 }
 
 fn hub_or(host: String) -> String {
-    if HUB_ALIASES.contains(&host.as_str()) { HUB.to_owned() } else { host }
+    if HUB_ALIASES.contains(&host.as_str()) {
+        HUB.to_owned()
+    } else {
+        host
+    }
 }
 
 #[cfg(test)]
@@ -121,59 +156,120 @@ mod tests {
             ("index.docker.io/me/app:1", "docker.io", "me/app"),
             ("localhost/app", "localhost", "app"),
             ("localhost:5000/app:1@sha256:00", "localhost:5000", "app"),
-            ("registry.example.com/team/app:1", "registry.example.com", "team/app"),
-            ("Registry.Example.COM:443/team/app", "registry.example.com:443", "team/app"),
+            (
+                "registry.example.com/team/app:1",
+                "registry.example.com",
+                "team/app",
+            ),
+            (
+                "Registry.Example.COM:443/team/app",
+                "registry.example.com:443",
+                "team/app",
+            ),
             ("HOST/app", "host", "app"),
             ("host/app", "docker.io", "host/app"),
             ("[::1]:5000/app", "[::1]:5000", "app"),
         ] {
-            assert_eq!(parts(image), (host.to_owned(), repository.to_owned()), "{image}");
+            assert_eq!(
+                parts(image),
+                (host.to_owned(), repository.to_owned()),
+                "{image}"
+            );
         }
     }
 
     #[test]
     fn an_image_that_names_no_host_is_refused() {
-        for image in ["", "a.b\n/x", "a.b c/x", "ä.de/x", "a.b%2f/x", &"a".repeat(1025)] {
+        for image in [
+            "",
+            "a.b\n/x",
+            "a.b c/x",
+            "ä.de/x",
+            "a.b%2f/x",
+            &"a".repeat(1025),
+        ] {
             assert!(Registry::of_image(image).is_err(), "{image:?}");
         }
     }
 
     fn best(image: &str, keys: &[&str]) -> Option<String> {
-        let entries: BTreeMap<String, ()> = keys.iter().map(|key| ((*key).to_owned(), ())).collect();
+        let entries: BTreeMap<String, ()> =
+            keys.iter().map(|key| ((*key).to_owned(), ())).collect();
         let registry = Registry::of_image(image).unwrap_or_else(|error| panic!("{error}"));
         registry.best_of(&entries).map(|(key, ())| key.to_owned())
     }
 
     #[test]
     fn docker_hub_has_one_key_and_several_names() {
-        assert_eq!(Registry::of_image("nginx").map(|registry| registry.key().to_owned()), Ok("https://index.docker.io/v1/".into()));
-        for key in ["https://index.docker.io/v1/", "docker.io", "index.docker.io", "https://registry-1.docker.io/v2/", "http://docker.io/"] {
+        assert_eq!(
+            Registry::of_image("nginx").map(|registry| registry.key().to_owned()),
+            Ok("https://index.docker.io/v1/".into())
+        );
+        for key in [
+            "https://index.docker.io/v1/",
+            "docker.io",
+            "index.docker.io",
+            "https://registry-1.docker.io/v2/",
+            "http://docker.io/",
+        ] {
             assert_eq!(best("nginx", &["quay.io", key]).as_deref(), Some(key));
         }
-        assert_eq!(best("nginx", &["docker.io", "https://index.docker.io/v1/"]).as_deref(), Some("https://index.docker.io/v1/"));
+        assert_eq!(
+            best("nginx", &["docker.io", "https://index.docker.io/v1/"]).as_deref(),
+            Some("https://index.docker.io/v1/")
+        );
         // Docker Desktop keeps tokens of its own beside the credentials.
-        assert_eq!(best("nginx", &["https://index.docker.io/v1/access-token"]), None);
+        assert_eq!(
+            best("nginx", &["https://index.docker.io/v1/access-token"]),
+            None
+        );
     }
 
     #[test]
     fn a_key_may_be_a_host_or_a_url_of_it_but_the_port_counts() {
-        for key in ["r.io", "https://r.io", "http://R.IO/v1/", "HTTPS://r.io/v2/", "r.io/"] {
+        for key in [
+            "r.io",
+            "https://r.io",
+            "http://R.IO/v1/",
+            "HTTPS://r.io/v2/",
+            "r.io/",
+        ] {
             assert_eq!(best("r.io/app", &[key]).as_deref(), Some(key));
         }
-        for key in ["r.io:443", "https://r.io:5000", "r.io.evil", "evil/r.io", "ftp://r.io", "xr.io", ""] {
+        for key in [
+            "r.io:443",
+            "https://r.io:5000",
+            "r.io.evil",
+            "evil/r.io",
+            "ftp://r.io",
+            "xr.io",
+            "",
+        ] {
             assert_eq!(best("r.io/app", &[key]), None, "{key}");
         }
-        assert_eq!(best("r.io:5000/app", &["r.io", "http://r.io:5000"]).as_deref(), Some("http://r.io:5000"));
-        assert_eq!(best("[::1]:5000/app", &["https://[::1]:5000/v1/"]).as_deref(), Some("https://[::1]:5000/v1/"));
+        assert_eq!(
+            best("r.io:5000/app", &["r.io", "http://r.io:5000"]).as_deref(),
+            Some("http://r.io:5000")
+        );
+        assert_eq!(
+            best("[::1]:5000/app", &["https://[::1]:5000/v1/"]).as_deref(),
+            Some("https://[::1]:5000/v1/")
+        );
     }
 
     #[test]
     fn the_longest_path_above_the_image_wins() {
         let keys = ["r.io", "r.io/team", "r.io/team/app", "https://r.io/v1/"];
-        assert_eq!(best("r.io/team/app:1", &keys).as_deref(), Some("r.io/team/app"));
+        assert_eq!(
+            best("r.io/team/app:1", &keys).as_deref(),
+            Some("r.io/team/app")
+        );
         assert_eq!(best("r.io/team/other", &keys).as_deref(), Some("r.io/team"));
         assert_eq!(best("r.io/team2/app", &keys).as_deref(), Some("r.io"));
-        assert_eq!(best("r.io/x", &["https://r.io", "http://r.io"]).as_deref(), Some("http://r.io"));
+        assert_eq!(
+            best("r.io/x", &["https://r.io", "http://r.io"]).as_deref(),
+            Some("http://r.io")
+        );
         assert_eq!(best("r.io/x", &["r.io/team"]), None);
     }
 

@@ -24,20 +24,37 @@ fn refused_for(text: &str, part: &str) {
 
 #[test]
 fn a_unix_socket_is_an_absolute_path_taken_as_it_is_written() {
-    assert_eq!("unix:///run/x.sock".parse(), Ok(Endpoint::Unix { path: "/run/x.sock".into() }));
+    assert_eq!(
+        "unix:///run/x.sock".parse(),
+        Ok(Endpoint::Unix {
+            path: "/run/x.sock".into()
+        })
+    );
     assert_eq!(ok("unix://"), "unix:///var/run/docker.sock");
     assert_eq!(ok("  unix:///run/x.sock\n"), "unix:///run/x.sock");
     assert_eq!(ok("UNIX:///Run/X.sock"), "unix:///Run/X.sock");
     assert_eq!(ok("unix:///run/x.sock//"), "unix:///run/x.sock");
-    assert_eq!(ok("unix:///run/50%25 of it/me@home?.sock"), "unix:///run/50%25 of it/me@home?.sock");
+    assert_eq!(
+        ok("unix:///run/50%25 of it/me@home?.sock"),
+        "unix:///run/50%25 of it/me@home?.sock"
+    );
 }
 
 #[test]
 fn a_unix_path_that_cannot_be_meant_is_refused_with_what_to_write() {
-    refused_for("/var/run/docker.sock", "the scheme is missing; write unix:///var/run/docker.sock");
-    refused_for("unix://var/run/docker.sock", "absolute, so that three slashes follow unix:; write unix:///var/run/docker.sock");
+    refused_for(
+        "/var/run/docker.sock",
+        "the scheme is missing; write unix:///var/run/docker.sock",
+    );
+    refused_for(
+        "unix://var/run/docker.sock",
+        "absolute, so that three slashes follow unix:; write unix:///var/run/docker.sock",
+    );
     refused_for("unix:/var/run/docker.sock", "the scheme is missing");
-    refused_for("unix://%2Fvar%2Frun%2Fdocker.sock", "must not be percent-encoded");
+    refused_for(
+        "unix://%2Fvar%2Frun%2Fdocker.sock",
+        "must not be percent-encoded",
+    );
     refused_for("unix://%2fvar", "must not be percent-encoded");
     refused_for("unix://%é", "absolute");
     refused_for("unix://@abstract", "abstract namespace");
@@ -49,8 +66,17 @@ fn a_unix_path_that_cannot_be_meant_is_refused_with_what_to_write() {
 #[test]
 fn a_unix_path_fits_in_a_socket_address_or_is_refused() {
     let longest = format!("/{}", "a".repeat(MAX_SOCKET_PATH - 1));
-    assert_eq!(ok(&format!("unix://{longest}/")), format!("unix://{longest}"));
-    refused_for(&format!("unix://{longest}a"), &format!("has {} bytes; the path of a unix socket has at most {MAX_SOCKET_PATH}", MAX_SOCKET_PATH + 1));
+    assert_eq!(
+        ok(&format!("unix://{longest}/")),
+        format!("unix://{longest}")
+    );
+    refused_for(
+        &format!("unix://{longest}a"),
+        &format!(
+            "has {} bytes; the path of a unix socket has at most {MAX_SOCKET_PATH}",
+            MAX_SOCKET_PATH + 1
+        ),
+    );
     assert!(std::os::unix::net::SocketAddr::from_pathname(&longest).is_ok());
     assert!(std::os::unix::net::SocketAddr::from_pathname(format!("{longest}a")).is_err());
 }
@@ -59,7 +85,11 @@ fn a_unix_path_fits_in_a_socket_address_or_is_refused() {
 fn tcp_has_dockers_defaults() {
     assert_eq!(
         "tcp://Example.COM:1234/base/path/".parse(),
-        Ok(Endpoint::Tcp { host: "example.com".into(), port: 1234, base_path: "/base/path".into() })
+        Ok(Endpoint::Tcp {
+            host: "example.com".into(),
+            port: 1234,
+            base_path: "/base/path".into()
+        })
     );
     assert_eq!(ok("tcp://h"), "tcp://h:2375");
     assert_eq!(ok("tcp://h:"), "tcp://h:2375");
@@ -68,7 +98,10 @@ fn tcp_has_dockers_defaults() {
     assert_eq!(ok("tcp://:99"), "tcp://localhost:99");
     assert_eq!(ok("tcp://h./x"), "tcp://h.:2375/x");
     assert_eq!(ok("tcp://my_host-1:00080"), "tcp://my_host-1:80");
-    assert_eq!(ok("tcp://10.0.0.1:65535/a%2Fb/@c"), "tcp://10.0.0.1:65535/a%2Fb/@c");
+    assert_eq!(
+        ok("tcp://10.0.0.1:65535/a%2Fb/@c"),
+        "tcp://10.0.0.1:65535/a%2Fb/@c"
+    );
 }
 
 #[test]
@@ -76,13 +109,20 @@ fn a_host_and_port_without_a_scheme_is_tcp_as_for_the_docker_command() {
     assert_eq!(ok("h:2375"), "tcp://h:2375");
     assert_eq!(ok(":2375"), "tcp://localhost:2375");
     assert_eq!(ok("[::1]:2375/base"), "tcp://[::1]:2375/base");
-    refused_for("h", "the scheme is missing; write unix:///PATH for a socket, tcp://HOST:PORT for a host");
+    refused_for(
+        "h",
+        "the scheme is missing; write unix:///PATH for a socket, tcp://HOST:PORT for a host",
+    );
     refused_for("h:x", "the scheme is missing");
 }
 
 #[test]
 fn tls_turns_tcp_into_https_and_its_port_into_2376() {
-    let tls = |text| Endpoint::parse(text, true).map(|endpoint| endpoint.to_string()).map_err(|error| error.to_string());
+    let tls = |text| {
+        Endpoint::parse(text, true)
+            .map(|endpoint| endpoint.to_string())
+            .map_err(|error| error.to_string())
+    };
     assert_eq!(tls("tcp://h"), Ok("https://h:2376".into()));
     assert_eq!(tls("tcp://h:2375"), Ok("https://h:2375".into()));
     assert_eq!(tls("h:1/b"), Ok("https://h:1/b".into()));
@@ -94,16 +134,40 @@ fn tls_turns_tcp_into_https_and_its_port_into_2376() {
 #[test]
 fn http_and_https_are_urls_with_their_own_ports() {
     assert_eq!(ok("http://h/d"), "tcp://h:80/d");
-    assert_eq!("https://h".parse(), Ok(Endpoint::Tls { host: "h".into(), port: 443, base_path: String::new() }));
+    assert_eq!(
+        "https://h".parse(),
+        Ok(Endpoint::Tls {
+            host: "h".into(),
+            port: 443,
+            base_path: String::new()
+        })
+    );
     refused_for("http://", "the host is missing");
     refused_for("https://:443", "the host is missing");
 }
 
 #[test]
 fn an_ipv6_address_needs_brackets_and_may_have_a_zone() {
-    assert_eq!("tcp://[::1]".parse(), Ok(Endpoint::Tcp { host: "::1".into(), port: 2375, base_path: String::new() }));
-    assert_eq!(ok("tcp://[FE80:0::1%25eth0]:1/x"), "tcp://[fe80::1%25eth0]:1/x");
-    assert_eq!("tcp://[fe80::1%eth0]:1".parse(), Ok(Endpoint::Tcp { host: "fe80::1%eth0".into(), port: 1, base_path: String::new() }));
+    assert_eq!(
+        "tcp://[::1]".parse(),
+        Ok(Endpoint::Tcp {
+            host: "::1".into(),
+            port: 2375,
+            base_path: String::new()
+        })
+    );
+    assert_eq!(
+        ok("tcp://[FE80:0::1%25eth0]:1/x"),
+        "tcp://[fe80::1%25eth0]:1/x"
+    );
+    assert_eq!(
+        "tcp://[fe80::1%eth0]:1".parse(),
+        Ok(Endpoint::Tcp {
+            host: "fe80::1%eth0".into(),
+            port: 1,
+            base_path: String::new()
+        })
+    );
     refused_for("tcp://::1:2375", "needs brackets");
     refused_for("tcp://[::1", "`]`");
     refused_for("tcp://[::1]2375", "only a `:` and a port");
@@ -115,10 +179,31 @@ fn an_ipv6_address_needs_brackets_and_may_have_a_zone() {
 
 #[test]
 fn bad_hosts_ports_and_paths_are_refused() {
-    for port in ["0", "65536", "+80", "-1", "8 0", "x", "99999999999999999999"] {
-        refused_for(&format!("tcp://h:{port}"), "the port must be a number from 1 to 65535");
+    for port in [
+        "0",
+        "65536",
+        "+80",
+        "-1",
+        "8 0",
+        "x",
+        "99999999999999999999",
+    ] {
+        refused_for(
+            &format!("tcp://h:{port}"),
+            "the port must be a number from 1 to 65535",
+        );
     }
-    for host in ["a b", "a..b", ".a", "a%2f", "*", "h\\x", "a,b", &"a".repeat(64), &"a.".repeat(127)] {
+    for host in [
+        "a b",
+        "a..b",
+        ".a",
+        "a%2f",
+        "*",
+        "h\\x",
+        "a,b",
+        &"a".repeat(64),
+        &"a.".repeat(127),
+    ] {
         refused_for(&format!("tcp://{host}:1"), "the host must be labels");
     }
     refused_for("tcp://dö:1", "xn--");
@@ -137,20 +222,49 @@ fn bad_hosts_ports_and_paths_are_refused() {
 
 #[test]
 fn named_pipes_parse_everywhere() {
-    assert_eq!("npipe://".parse(), Ok(Endpoint::Npipe { path: "//./pipe/docker_engine".into() }));
-    assert_eq!(ok(r"npipe://\\.\pipe\docker_engine"), "npipe:////./pipe/docker_engine");
-    assert_eq!(ok("npipe:////server/pipe/a/b/"), "npipe:////server/pipe/a/b");
-    refused_for("npipe://docker_engine", "//SERVER/pipe/NAME; write npipe:////./pipe/docker_engine");
+    assert_eq!(
+        "npipe://".parse(),
+        Ok(Endpoint::Npipe {
+            path: "//./pipe/docker_engine".into()
+        })
+    );
+    assert_eq!(
+        ok(r"npipe://\\.\pipe\docker_engine"),
+        "npipe:////./pipe/docker_engine"
+    );
+    assert_eq!(
+        ok("npipe:////server/pipe/a/b/"),
+        "npipe:////server/pipe/a/b"
+    );
+    refused_for(
+        "npipe://docker_engine",
+        "//SERVER/pipe/NAME; write npipe:////./pipe/docker_engine",
+    );
     refused_for("npipe:////./pipe/", "//SERVER/pipe/NAME");
     refused_for("npipe:////a/b/pipe/c", "//SERVER/pipe/NAME");
-    refused_for(r"\\.\pipe\docker_engine", "write npipe:////./pipe/docker_engine");
-    refused_for("//./pipe/docker_engine", "write npipe:////./pipe/docker_engine");
+    refused_for(
+        r"\\.\pipe\docker_engine",
+        "write npipe:////./pipe/docker_engine",
+    );
+    refused_for(
+        "//./pipe/docker_engine",
+        "write npipe:////./pipe/docker_engine",
+    );
 }
 
 #[test]
 fn a_fake_engine_has_a_name_and_a_query() {
-    assert_eq!("fake://".parse(), Ok(Endpoint::Fake { name: String::new(), query: String::new() }));
-    assert_eq!(ok("fake://a-b.c/?seed=7&api=1.41"), "fake://a-b.c?seed=7&api=1.41");
+    assert_eq!(
+        "fake://".parse(),
+        Ok(Endpoint::Fake {
+            name: String::new(),
+            query: String::new()
+        })
+    );
+    assert_eq!(
+        ok("fake://a-b.c/?seed=7&api=1.41"),
+        "fake://a-b.c?seed=7&api=1.41"
+    );
     refused_for("fake://a/b", "letters, digits");
     refused_for("fake://a?b c", "printable ASCII");
     refused_for("fake://a?b#c", "printable ASCII");
@@ -158,9 +272,15 @@ fn a_fake_engine_has_a_name_and_a_query() {
 
 #[test]
 fn what_docker_has_and_berth_has_not_is_refused_by_name() {
-    refused_for("ssh://me@host", "ssh:// is not spoken here; forward the socket with `ssh -nNT -L");
+    refused_for(
+        "ssh://me@host",
+        "ssh:// is not spoken here; forward the socket with `ssh -nNT -L",
+    );
     refused_for("fd://3", "where an engine listens");
-    refused_for("ftp://h", "must be one of unix, tcp, http, https, npipe, fake");
+    refused_for(
+        "ftp://h",
+        "must be one of unix, tcp, http, https, npipe, fake",
+    );
     refused_for("://h", "must be one of");
     refused_for("", "is empty");
     refused_for(" \n", "is empty");
@@ -183,16 +303,25 @@ fn a_password_in_an_address_is_refused_and_not_repeated() {
     ] {
         let error = text.parse::<Endpoint>().expect_err(text);
         for shown in [error.to_string(), format!("{error:?}")] {
-            assert!(!shown.contains("hunter2") && !shown.contains("ter2"), "{shown}");
+            assert!(
+                !shown.contains("hunter2") && !shown.contains("ter2"),
+                "{shown}"
+            );
             assert!(shown.contains("@h"), "{shown}");
         }
     }
-    refused_for("tcp://me:hunter2@h:2375", r#""tcp://…@h:2375": a user name or password has no place in the address"#);
+    refused_for(
+        "tcp://me:hunter2@h:2375",
+        r#""tcp://…@h:2375": a user name or password has no place in the address"#,
+    );
 }
 
 #[test]
 fn the_host_field_names_the_host_and_no_zone() {
-    let header = |text: &str| text.parse::<Endpoint>().map(|endpoint| endpoint.host_header());
+    let header = |text: &str| {
+        text.parse::<Endpoint>()
+            .map(|endpoint| endpoint.host_header())
+    };
     assert_eq!(header("tcp://h:1/b"), Ok("h:1".into()));
     assert_eq!(header("tcp://[fe80::1%25eth0]:1"), Ok("[fe80::1]:1".into()));
     assert_eq!(header("unix:///s"), Ok("localhost".into()));
