@@ -1,6 +1,8 @@
 //! A Docker Engine API client.
 #![forbid(unsafe_code)]
 
+pub mod api;
+pub mod auth;
 mod client;
 mod config_error;
 mod config_file;
@@ -12,6 +14,7 @@ mod error;
 pub mod events;
 pub mod model;
 mod options;
+pub mod pull;
 mod request;
 mod transport;
 mod version;
@@ -26,7 +29,8 @@ pub use client::{
 pub use endpoint::Endpoint;
 pub use error::{ConnectReason, Error, ErrorKind, Phase};
 pub use config_error::ConfigError;
-pub use options::{ConnectOptions, TlsFiles};
+pub use environment::Environment;
+pub use options::{ConnectOptions, EndpointSource, TlsFiles};
 pub use request::{Body, Deadline, Method, Operation, Request, image_path, segment};
 pub use transport::Dialer;
 pub use version::ApiVersion;

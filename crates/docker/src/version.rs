@@ -16,8 +16,8 @@ impl ApiVersion {
     /// The oldest version this client speaks: that of Docker 19.03, and the oldest that Docker 29 still serves.
     pub const FLOOR: Self = Self::new(1, 40);
 
-    /// The newest version this client has been tested with: that of Docker 29.0.
-    pub const CEILING: Self = Self::new(1, 52);
+    /// The newest version this client has been tested with: that of Docker 29.7.
+    pub const CEILING: Self = Self::new(1, 55);
 
     /// The version `major.minor`.
     pub const fn new(major: u16, minor: u16) -> Self {

@@ -530,11 +530,11 @@ fn the_pinned_version_is_one_that_the_client_speaks() {
         ("v", r#""v": must be MAJOR.MINOR, such as 1.44"#),
         (
             "1.39",
-            r#""1.39": must be from 1.40 to 1.52, which this client speaks"#,
+            r#""1.39": must be from 1.40 to 1.55, which this client speaks"#,
         ),
         (
             "2.0",
-            r#""2.0": must be from 1.40 to 1.52, which this client speaks"#,
+            r#""2.0": must be from 1.40 to 1.55, which this client speaks"#,
         ),
     ] {
         assert_eq!(

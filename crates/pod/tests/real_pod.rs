@@ -1,5 +1,7 @@
 //! Sandboxes and containers on a real engine: `BERTH_TEST_ENGINE` names it, and it has the image `berth.local/demo:1`.
 
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 

@@ -7,7 +7,7 @@ use super::WireError;
 
 /// The longest payload a header may announce, in bytes. Engines cut at 16 KiB for logs and 32 KiB for exec; a length beyond this is a
 /// stream that is not multiplexed at all.
-pub const MAX_FRAME: u32 = 16 * 1024 * 1024;
+pub const MAX_FRAME: usize = 16 * 1024 * 1024;
 
 /// The longest message of a frame of type 3 that is kept, in bytes.
 const MAX_ERROR: usize = 64 * 1024;
@@ -53,8 +53,8 @@ pub enum Step {
 #[derive(Debug, Clone, Default)]
 pub struct Decoder {
     header: [u8; 8],
-    have: u8,
-    left: u32,
+    have: usize,
+    left: usize,
     source: Option<Source>,
     failure: Vec<u8>,
 }
@@ -73,12 +73,12 @@ impl Decoder {
         let mut at = 0;
         loop {
             if self.left == 0 {
-                let have = usize::from(self.have);
+                let have = self.have;
                 let take = (8 - have).min(input.len() - at);
                 self.header[have..have + take].copy_from_slice(&input[at..at + take]);
                 at += take;
                 if have + take < 8 {
-                    self.have = (have + take) as u8;
+                    self.have = have + take;
                     return Ok(Step::More { skip: at });
                 }
                 self.have = 0;
@@ -90,11 +90,11 @@ impl Decoder {
                     continue;
                 }
             }
-            let len = (input.len() - at).min(self.left as usize);
+            let len = (input.len() - at).min(self.left);
             if len == 0 {
                 return Ok(Step::More { skip: at });
             }
-            self.left -= len as u32;
+            self.left -= len;
             let Some(source) = self.source else {
                 let room = MAX_ERROR.saturating_sub(self.failure.len());
                 self.failure.extend_from_slice(&input[at..at + len.min(room)]);
@@ -125,7 +125,7 @@ impl Decoder {
         if (a, b, c) != (0, 0, 0) {
             return Err(WireError::new("a frame's header has bytes set that are always zero"));
         }
-        self.left = u32::from_be_bytes(length);
+        self.left = u32::from_be_bytes(length) as usize;
         if self.left > MAX_FRAME {
             return Err(WireError::from_string(format!("a frame claims {} bytes, more than 16 MiB", self.left)));
         }
