@@ -608,7 +608,7 @@ fn options_made_in_code_agree_with_themselves() {
     assert_eq!(ConnectOptions::default().with_tls(files).tls(), None);
     assert!(
         ConnectOptions::default()
-            .with_api_version(ApiVersion::new(1, 53))
+            .with_api_version(ApiVersion::new(1, 56))
             .is_err()
     );
     let options = ConnectOptions::default()
