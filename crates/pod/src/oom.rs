@@ -18,22 +18,43 @@ pub enum Verdict {
     Clamped(String),
 }
 
-/// Decides from what is known of the engine: its security options (`GET /info`), and its process's status file if it runs on this host.
-pub fn verdict(security_options: &[String], process_status: Option<&str>) -> Verdict {
-    let rootless = |option: &String| {
-        option == "rootless" || option.split(',').any(|part| part == "name=rootless")
-    };
-    if security_options.iter().any(rootless) {
-        return Verdict::Clamped("the engine is rootless".to_owned());
+/// The part of `/proc` that tells what an engine on this host may do.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ProcessFacts {
+    /// `/proc/<pid>/status`.
+    pub status: String,
+    /// `/proc/<pid>/uid_map`.
+    pub uid_map: String,
+}
+
+/// Decides from the engine's process, if it runs on this host.
+pub fn verdict_of_process(facts: &ProcessFacts) -> Verdict {
+    // Inside another user namespace the mask says nothing about the host.
+    let mut ids = facts.uid_map.split_whitespace();
+    if (ids.next(), ids.next(), ids.next()) != (Some("0"), Some("0"), Some("4294967295")) {
+        return Verdict::Clamped("the engine runs in a user namespace of its own".to_owned());
     }
-    let mask = process_status
-        .and_then(|status| status.lines().find_map(|line| line.strip_prefix("CapEff:")));
+    let mask = facts
+        .status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"));
     match mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()) {
         Some(mask) if mask & (1 << CAP_SYS_RESOURCE) == 0 => {
             Verdict::Clamped("the engine's process lacks CAP_SYS_RESOURCE".to_owned())
         }
         _ => Verdict::Allowed,
     }
+}
+
+/// Decides from the security options that `GET /info` gives, for an engine that is not seen as a process of this host.
+pub fn verdict_of_options(security_options: &[String]) -> Verdict {
+    let rootless = |option: &String| {
+        option == "rootless" || option.split(',').any(|part| part == "name=rootless")
+    };
+    if security_options.iter().any(rootless) {
+        return Verdict::Clamped("the engine is rootless".to_owned());
+    }
+    Verdict::Allowed
 }
 
 /// Whether an engine's refusal to start a container says that its `oom_score_adj` was the reason.
@@ -91,20 +112,28 @@ mod tests {
 
     #[test]
     fn the_facts_decide() {
-        let full = "Name:\tdockerd\nCapEff:\t000001ffffffffff\n";
-        let restricted = "Name:\tdockerd\nCapEff:\t000001fffeffffff\n";
-        assert_eq!(verdict(&[], Some(full)), Verdict::Allowed);
-        assert_eq!(verdict(&[], None), Verdict::Allowed);
+        let facts = |mask: &str, map: &str| ProcessFacts {
+            status: format!("Name:\tdockerd\nCapEff:\t{mask}\n"),
+            uid_map: map.to_owned(),
+        };
+        let host = "         0          0 4294967295\n";
         assert_eq!(
-            verdict(&["name=seccomp,profile=default".into()], Some("nonsense")),
+            verdict_of_process(&facts("000001ffffffffff", host)),
             Verdict::Allowed
         );
         assert!(matches!(
-            verdict(&[], Some(restricted)),
+            verdict_of_process(&facts("000001fffeffffff", host)),
             Verdict::Clamped(_)
         ));
+        let rootless = facts("000001ffffffffff", "0 1000 1\n1 100000 65536\n");
+        assert!(matches!(verdict_of_process(&rootless), Verdict::Clamped(_)));
+
+        assert_eq!(
+            verdict_of_options(&["name=seccomp,profile=default".into()]),
+            Verdict::Allowed
+        );
         assert!(matches!(
-            verdict(&["name=rootless".into()], Some(full)),
+            verdict_of_options(&["name=rootless".into()]),
             Verdict::Clamped(_)
         ));
     }

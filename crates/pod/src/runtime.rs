@@ -12,7 +12,7 @@ use berth_docker::{Body, Docker};
 use crate::config::{self, Unsupported};
 use crate::labels;
 use crate::observe::{self, Observed};
-use crate::oom::{self, Clamp};
+use crate::oom::{self, Clamp, ProcessFacts};
 use crate::pause::{NoPauseImage, PauseImage};
 use crate::spec::{ContainerId, ContainerSpec, PodIdentity, PodVolume, SandboxId, SandboxSpec};
 use crate::volume;
@@ -352,18 +352,23 @@ impl Runtime {
     /// Looks at the facts that decide about `oom_score_adj`, the first time it is called.
     async fn decide_clamp(&self) -> Result<(), Error> {
         if !self.clamp.is_decided() {
-            let info = self.docker.info().await?;
-            let status = self.engine_process_status().await;
-            self.clamp
-                .decide(oom::verdict(&info.security_options, status.as_deref()));
+            let verdict = match self.engine_process().await {
+                Some(facts) => oom::verdict_of_process(&facts),
+                None => oom::verdict_of_options(&self.docker.info().await?.security_options),
+            };
+            self.clamp.decide(verdict);
         }
         Ok(())
     }
 
-    /// The status file of the engine's process, if it runs on this host behind a unix socket.
-    async fn engine_process_status(&self) -> Option<String> {
+    /// What `/proc` says of the engine's process, if it runs on this host behind a unix socket.
+    pub async fn engine_process(&self) -> Option<ProcessFacts> {
         let pid = self.docker.listener_process_id().await?;
-        std::fs::read_to_string(format!("/proc/{pid}/status")).ok()
+        let read = |file| std::fs::read_to_string(format!("/proc/{pid}/{file}")).ok();
+        Some(ProcessFacts {
+            status: read("status")?,
+            uid_map: read("uid_map")?,
+        })
     }
 }
 
