@@ -6,7 +6,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU16, Ordering::Relaxed};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -33,6 +33,7 @@ const COPY_BODY: usize = 16 * 1024;
 pub(crate) struct Progress {
     phase: AtomicU8,
     sent: AtomicU8,
+    refused: AtomicU16,
 }
 
 impl Progress {
@@ -54,8 +55,24 @@ impl Progress {
         self.sent.load(Relaxed) != 0
     }
 
-    pub(crate) fn set_sent(&self, sent: bool) {
-        self.sent.store(u8::from(sent), Relaxed);
+    pub(crate) fn set_sent(&self) {
+        self.sent.store(1, Relaxed);
+    }
+
+    /// The status of the refusal whose reason is being read.
+    pub(crate) fn refused(&self) -> Option<u16> {
+        Some(self.refused.load(Relaxed)).filter(|status| *status != 0)
+    }
+
+    pub(crate) fn set_refused(&self, status: u16) {
+        self.refused.store(status, Relaxed);
+    }
+
+    /// The request is about to be sent, or sent again: as if nothing had been.
+    pub(crate) fn restart(&self) {
+        self.enter(Phase::Connect);
+        self.sent.store(0, Relaxed);
+        self.refused.store(0, Relaxed);
     }
 }
 
@@ -146,7 +163,7 @@ async fn write(conn: &mut Conn, data: &mut impl Buf, method: Method, idle: &mut 
             match Pin::new(&mut conn.io).poll_write_vectored(cx, &slices[..count]) {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
                 Poll::Ready(Ok(written)) => {
-                    progress.set_sent(true);
+                    progress.set_sent();
                     idle.moved();
                     data.advance(written);
                 }
@@ -257,41 +274,48 @@ pub(crate) fn poll_more(conn: &mut Conn, idle: &mut Idle, cx: &mut Context<'_>) 
     }
 }
 
-/// A body that was read whole, or as much of it as was allowed.
-pub(crate) struct Whole {
-    pub(crate) bytes: Bytes,
-    /// Whether the body goes on beyond the limit.
-    pub(crate) cut: bool,
+/// How much of a body was read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Extent {
+    Whole,
+    /// As much as was allowed; there is more.
+    Cut,
 }
 
-/// Reads a body of at most `limit` bytes. Beyond the limit it stops reading and says so; the connection is then of no more use.
-pub(crate) async fn read_body(conn: &mut Conn, decoder: &mut Decoder, limit: usize, idle: &mut Idle) -> Result<Whole, Failure> {
-    let mut body = BytesMut::new();
+/// Reads a body of at most `limit` bytes into `body`, which starts empty. Beyond the limit it stops reading and says so; the connection is then
+/// of no more use. What has come is in `body` however the reading ends, also when it is dropped.
+pub(crate) async fn read_body(
+    conn: &mut Conn,
+    decoder: &mut Decoder,
+    limit: usize,
+    idle: &mut Idle,
+    body: &mut BytesMut,
+) -> Result<Extent, Failure> {
     loop {
         match decoder.step(&conn.buf).map_err(Failure::Wire)? {
             Step::End { skip } => {
                 conn.buf.advance(skip);
-                return Ok(Whole { bytes: body.freeze(), cut: false });
+                return Ok(Extent::Whole);
             }
             Step::Data { skip, len } => {
                 conn.buf.advance(skip);
                 let keep = len.min(limit - body.len());
                 // The usual reply has come whole with its head: it is not copied.
                 if body.is_empty() {
-                    body = conn.buf.split_to(len);
+                    *body = conn.buf.split_to(len);
                     body.truncate(keep);
                 } else {
                     body.extend_from_slice(&conn.buf[..keep]);
                     conn.buf.advance(len);
                 }
                 if keep < len {
-                    return Ok(Whole { bytes: body.freeze(), cut: true });
+                    return Ok(Extent::Cut);
                 }
             }
             Step::More { skip } => {
                 conn.buf.advance(skip);
                 match poll_fn(|cx| poll_more(conn, idle, cx)).await {
-                    Err(Failure::Closed) if decoder.ends_at_close() => return Ok(Whole { bytes: body.freeze(), cut: false }),
+                    Err(Failure::Closed) if decoder.ends_at_close() => return Ok(Extent::Whole),
                     result => result?,
                 }
             }

@@ -26,7 +26,7 @@ mod pool;
 mod refusal;
 mod stream;
 
-use exchange::{Failure, Progress, Whole};
+use exchange::{Extent, Failure, Progress};
 use idle::Idle;
 pub use metrics::Metrics;
 use pool::{Lane, Pool};
@@ -236,15 +236,19 @@ impl Docker {
             }
             progress.enter(Phase::Body);
             let mut decoder = Decoder::new(head.framing);
-            let body = exchange::read_body(&mut conn, &mut decoder, MAX_BODY, &mut idle).await;
-            let Whole { bytes, cut } = body.map_err(|failure| Error::new(request.operation, failure.into_kind(Phase::Body, true)))?;
-            if cut {
+            let mut body = BytesMut::new();
+            let extent = match decoder.remaining() {
+                Some(length) if length > MAX_BODY as u64 => Ok(Extent::Cut),
+                _ => exchange::read_body(&mut conn, &mut decoder, MAX_BODY, &mut idle, &mut body).await,
+            };
+            let extent = extent.map_err(|failure| Error::new(request.operation, failure.into_kind(Phase::Body, true)))?;
+            if extent == Extent::Cut {
                 return Err(Error::malformed(request.operation, "its body is larger than 256 MiB"));
             }
             if head.keep_alive {
                 self.0.pool.give_back(conn);
             }
-            Ok(Reply { status: head.status, headers: head.headers, body: bytes })
+            Ok(Reply { status: head.status, headers: head.headers, body: body.freeze() })
         })
         .await
     }
@@ -310,10 +314,13 @@ impl Docker {
         let result = match limit {
             Some(limit) => match tokio::time::timeout(limit, work).await {
                 Ok(result) => result,
-                Err(_) => {
-                    let kind = ErrorKind::TimedOut { phase: progress.phase(), sent: progress.sent(), after: limit, last: None };
-                    Err(Error::new(operation, kind))
-                }
+                Err(_) => Err(match progress.refused() {
+                    Some(status) => Error::refused(operation, status, refusal::cut_short(status, &[], None, "did not come in time")),
+                    None => {
+                        let kind = ErrorKind::TimedOut { phase: progress.phase(), sent: progress.sent(), after: limit, last: None };
+                        Error::new(operation, kind)
+                    }
+                }),
             },
             None => work.await,
         };
@@ -333,12 +340,11 @@ impl Docker {
         let mut may_renegotiate = true;
         let mut fresh = lane == Lane::Stream;
         loop {
+            progress.restart();
             let version = match request.unversioned {
                 true => None,
                 false => Some(self.agree().await.map_err(|error| error.during(request.operation))?),
             };
-            progress.enter(Phase::Connect);
-            progress.set_sent(false);
             let kept = if fresh { None } else { self.0.pool.take().await };
             let reused = kept.is_some();
             let mut conn = match kept {
@@ -425,16 +431,20 @@ impl Docker {
     /// Reads the body of a refusal and makes it an error.
     async fn refusal(&self, operation: Operation, mut conn: Conn, head: Head, progress: &Progress) -> Error {
         progress.enter(Phase::Body);
+        progress.set_refused(head.status);
         let mut decoder = Decoder::new(head.framing);
-        // A refusal whose body does not come still is a refusal; only the words are lost.
-        let mut idle = Idle::new(Some(refusal::BODY_DEADLINE));
-        let body = exchange::read_body(&mut conn, &mut decoder, refusal::MAX_BODY, &mut idle).await;
-        let message = match &body {
-            Ok(whole) => refusal::message(head.status, &whole.bytes, head.headers.get("location")),
-            Err(Failure::Wire(error)) => format!("{} (its reason is malformed: {error})", refusal::reason(head.status)),
-            Err(_) => format!("{} (the connection ended before its reason came)", refusal::reason(head.status)),
+        let (mut idle, mut body) = (Idle::new(None), BytesMut::new());
+        // A refusal whose reason does not come still is a refusal; only words are lost.
+        let reading = exchange::read_body(&mut conn, &mut decoder, refusal::MAX_BODY, &mut idle, &mut body);
+        let read = tokio::time::timeout(refusal::BODY_DEADLINE, reading).await;
+        let location = head.headers.get("location");
+        let message = match &read {
+            Ok(Ok(_)) => refusal::message(head.status, &body, location),
+            Ok(Err(Failure::Wire(error))) => refusal::cut_short(head.status, &body, location, &format!("is malformed: {error}")),
+            Ok(Err(_)) => refusal::cut_short(head.status, &body, location, "did not come, because the connection ended"),
+            Err(_) => refusal::cut_short(head.status, &body, location, "did not come in time"),
         };
-        if head.keep_alive && body.is_ok_and(|whole| !whole.cut) {
+        if head.keep_alive && matches!(read, Ok(Ok(Extent::Whole))) {
             self.0.pool.give_back(conn);
         }
         Error::refused(operation, head.status, message)

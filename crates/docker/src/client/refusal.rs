@@ -8,7 +8,7 @@ use crate::version::ApiVersion;
 /// The most of an error body that is read, in bytes.
 pub(super) const MAX_BODY: usize = 1024 * 1024;
 
-/// How long the body of a refusal may be silent before the refusal is reported without its words.
+/// How long the body of a refusal may take before the refusal is reported with what has come of it.
 pub(super) const BODY_DEADLINE: Duration = Duration::from_secs(10);
 
 /// The most of a message that is kept, in characters: errors are read by people and written to logs.
@@ -31,6 +31,14 @@ pub(super) fn message(status: u16, body: &[u8], location: Option<&str>) -> Strin
     };
     let words = shorten(&words);
     if words.is_empty() { format!("{}, without a reason", reason(status)) } else { words }
+}
+
+/// The message of a refusal whose body did not come whole; `why` completes "the rest of its reason …".
+pub(super) fn cut_short(status: u16, body: &[u8], location: Option<&str>, why: &str) -> String {
+    if body.is_empty() && !(300..400).contains(&status) {
+        return format!("{} (its reason {why})", reason(status));
+    }
+    format!("{} (the rest of its reason {why})", message(status, body, location))
 }
 
 /// The standard words of a status.

@@ -229,7 +229,10 @@ impl FrameStream {
             if self.data == 0 {
                 match ready!(self.bytes.poll_data(cx)) {
                     Some(Ok(len)) => self.data = len,
-                    Some(Err(error)) => return Poll::Ready(Some(Err(error))),
+                    Some(Err(error)) => {
+                        *decoder = frame::Decoder::default();
+                        return Poll::Ready(Some(Err(error)));
+                    }
                     None if decoder.may_end() => return Poll::Ready(None),
                     None => {
                         *decoder = frame::Decoder::default();
@@ -253,7 +256,10 @@ impl FrameStream {
                     conn.buf.advance(skip);
                     self.data -= skip;
                 }
-                Err(error) => return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed { what: error.to_string() })))),
+                Err(error) => {
+                    (*decoder, self.data) = (frame::Decoder::default(), 0);
+                    return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed { what: error.to_string() }))));
+                }
             }
         }
     }

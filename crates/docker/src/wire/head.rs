@@ -86,6 +86,9 @@ pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireEr
         return Err(WireError::new("its head is longer than 64 KiB"));
     }
     let status = response.code.unwrap_or_default();
+    if status < 100 {
+        return Err(WireError::new("its status is below 100"));
+    }
     let http_1_1 = response.version == Some(1);
 
     let mut content_length = None;
