@@ -1,0 +1,470 @@
+//! Owns execs: creating, starting, inspecting, resizing one, and its end.
+
+use std::sync::Arc;
+
+use serde_json::json;
+use tokio::sync::mpsc;
+use tokio::task::AbortHandle;
+
+use super::container::{Container, Phase};
+use super::lifecycle::{environment, user_numbers};
+use crate::config::nullable;
+use crate::engine::Inner;
+use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
+use crate::log::StreamId;
+use crate::pipes::Chunk;
+use crate::process::{self, Exit, Process, Start};
+use crate::session::{Input, Session, head, parse_detach_keys};
+use crate::shell::{Output, Source};
+use crate::signals::{Delivery, Disposition, INT, Signals};
+use crate::state::State;
+
+/// What a client that lags lets an exec write ahead, in writes.
+const OUTPUT_DEPTH: usize = 64;
+const INPUT_DEPTH: usize = 16;
+
+#[derive(Debug)]
+pub(crate) struct Exec {
+    pub(crate) container: Arc<str>,
+    spec: ExecBody,
+    pub(crate) running: bool,
+    started: bool,
+    exit_code: Option<i64>,
+    pid: u32,
+    task: Option<AbortHandle>,
+    /// Keeps an idle program's client waiting; let go at the end.
+    output: Option<mpsc::Sender<Chunk>>,
+    run: u64,
+}
+
+impl Exec {
+    /// Ends its process without a trace.
+    pub(crate) fn abort(&mut self) {
+        self.output = None;
+        if let Some(task) = self.task.take() {
+            task.abort();
+        }
+    }
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ExecBody {
+    #[serde(deserialize_with = "nullable")]
+    user: String,
+    #[serde(deserialize_with = "nullable")]
+    privileged: bool,
+    #[serde(deserialize_with = "nullable")]
+    tty: bool,
+    #[serde(deserialize_with = "nullable")]
+    attach_stdin: bool,
+    #[serde(deserialize_with = "nullable")]
+    attach_stderr: bool,
+    #[serde(deserialize_with = "nullable")]
+    attach_stdout: bool,
+    #[serde(deserialize_with = "nullable")]
+    detach_keys: String,
+    #[serde(deserialize_with = "nullable")]
+    env: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    working_dir: String,
+    #[serde(deserialize_with = "nullable")]
+    cmd: Vec<String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct StartBody {
+    #[serde(deserialize_with = "nullable")]
+    detach: bool,
+    tty: Option<bool>,
+}
+
+/// 409 unless processes of the container can run now.
+fn check_running(container: &Container) -> Result<(), ApiError> {
+    match container.phase {
+        Phase::Running => Ok(()),
+        Phase::Paused => Err(ApiError::conflict(format!(
+            "container {} is paused, unpause the container before exec",
+            container.id
+        ))),
+        Phase::Restarting => Err(ApiError::conflict(format!(
+            "Container {} is restarting, wait until the container is running",
+            container.id
+        ))),
+        Phase::Created | Phase::Exited => Err(ApiError::conflict(format!(
+            "container {} is not running",
+            container.id
+        ))),
+    }
+}
+
+/// `POST /containers/{id}/exec`
+pub(crate) async fn create(mut call: Call) -> Answer {
+    let spec: ExecBody = call.json().await?.unwrap_or_default();
+    if spec.cmd.is_empty() {
+        return Err(ApiError::bad("No exec command specified"));
+    }
+    if parse_detach_keys(&spec.detach_keys).is_none() {
+        return Err(ApiError::bad(format!(
+            "Invalid escape keys ({}) provided",
+            spec.detach_keys
+        )));
+    }
+    let mut state = call.engine.state();
+    let id = call.engine.create_exec(&mut state, &call.target, spec)?;
+    Ok(created(&json!({ "Id": &*id })).into())
+}
+
+impl Inner {
+    fn create_exec(
+        &self,
+        state: &mut State,
+        target: &str,
+        spec: ExecBody,
+    ) -> Result<Arc<str>, ApiError> {
+        check_running(state.container(target)?)?;
+        let id: Arc<str> = state.rng.id().into();
+        let container = state.container_mut(target)?;
+        container.execs.push(Arc::clone(&id));
+        let more = [("execID", id.to_string())];
+        self.container_event(
+            container,
+            &format!("exec_create: {}", spec.cmd.join(" ")),
+            &more,
+        );
+        let exec = Exec {
+            container: Arc::clone(&container.id),
+            spec,
+            running: false,
+            started: false,
+            exit_code: None,
+            pid: 0,
+            task: None,
+            output: None,
+            run: container.run,
+        };
+        state.execs.insert(Arc::clone(&id), exec);
+        Ok(id)
+    }
+
+    /// Starts an exec's process; the error is the runtime's text.
+    fn start_exec(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: &Arc<str>,
+        output: Output,
+        stdin: Source,
+    ) -> Result<Arc<Signals>, String> {
+        let now_pid = state.pid();
+        let refuse = |error: ApiError| error.message;
+        let exec = state.exec(id).map_err(refuse)?;
+        let (owner, spec) = (Arc::clone(&exec.container), exec.spec.clone());
+        let view = self.view(state, &owner).map_err(refuse)?;
+        let container = state.container(&owner).map_err(refuse)?;
+        let facts = state.images.facts(&container.image);
+        let config = Arc::clone(&container.config);
+        let directory = match (spec.working_dir.as_str(), config.working_dir.as_str()) {
+            ("", "") => "/".to_owned(),
+            ("", inherited) => inherited.to_owned(),
+            (own, _) => own.to_owned(),
+        };
+        let script = self.script(&config.image, &container.name, &spec.cmd, true);
+        let resolved =
+            process::resolve(script, &spec.cmd, None, facts.has_shell, &view, &directory);
+        self.container_event(
+            container,
+            &format!("exec_start: {}", spec.cmd.join(" ")),
+            &[("execID", id.to_string())],
+        );
+        let hostname = container.hostname();
+        let pipes = Arc::clone(&container.pipes);
+        let signals = Arc::new(Signals::new(Disposition::Default));
+        let sender = match &output {
+            Output::Client { sender, .. } => Some(sender.clone()),
+            _ => None,
+        };
+        let program = match resolved {
+            Ok(program) => program,
+            Err(failure) => {
+                if let Some(exec) = state.execs.get_mut(id) {
+                    exec.started = true;
+                    exec.exit_code = Some(failure.code);
+                }
+                return Err(failure.of_exec());
+            }
+        };
+        let idle = matches!(program, process::Program::Idle);
+        let mut variables = environment(&config, &hostname, spec.tty);
+        variables.extend(spec.env.iter().cloned());
+        let user = if spec.user.is_empty() {
+            &config.user
+        } else {
+            &spec.user
+        };
+        let process = Process {
+            engine: Arc::clone(self),
+            container: owner,
+            output,
+            pipes,
+            signals: Arc::clone(&signals),
+            view,
+            hostname,
+            tty: spec.tty,
+            has_shell: facts.has_shell,
+            user: user_numbers(user),
+        };
+        let ended_id = Arc::clone(id);
+        let start = Start {
+            process,
+            program,
+            argv: spec.cmd,
+            environment: variables,
+            directory,
+            stdin,
+        };
+        let task = process::spawn(start, move |engine, exit| {
+            let mut state = engine.state();
+            engine.exec_ended(&mut state, &ended_id, exit, false);
+        });
+        if let Some(exec) = state.execs.get_mut(id) {
+            exec.started = true;
+            exec.running = true;
+            exec.pid = now_pid;
+            exec.task = task;
+            exec.output = sender.filter(|_| idle);
+        }
+        Ok(signals)
+    }
+
+    /// An exec's process is gone; `abort` if it has to be made go.
+    pub(crate) fn exec_ended(
+        self: &Arc<Self>,
+        state: &mut State,
+        id: &str,
+        exit: Exit,
+        abort: bool,
+    ) {
+        let Some(exec) = state.execs.get_mut(id) else {
+            return;
+        };
+        if !exec.running {
+            return;
+        }
+        exec.running = false;
+        exec.exit_code = Some(exit.code);
+        exec.output = None;
+        if let Some(task) = exec.task.take().filter(|_| abort) {
+            task.abort();
+        }
+        let owner = Arc::clone(&exec.container);
+        if let Some(container) = state.containers.get(&owner) {
+            let more = [
+                ("execID", id.to_owned()),
+                ("exitCode", exit.code.to_string()),
+            ];
+            self.container_event(container, "exec_die", &more);
+        }
+        self.exec_changed.notify_waiters();
+    }
+
+    /// Runs a command in a container as an exec of the engine's own and waits for it.
+    pub(crate) fn probe(
+        self: &Arc<Self>,
+        container: &str,
+        command: Vec<String>,
+        output: Output,
+    ) -> Result<Arc<str>, ApiError> {
+        let mut state = self.state();
+        let spec = ExecBody {
+            cmd: command,
+            ..ExecBody::default()
+        };
+        let id = self.create_exec(&mut state, container, spec)?;
+        match self.start_exec(&mut state, &id, output, Source::empty()) {
+            Ok(_) => Ok(id),
+            Err(message) => Err(ApiError::bad(message)),
+        }
+    }
+}
+
+/// Forgets an exec that nobody will ask for.
+pub(crate) fn forget(state: &mut State, id: &str) {
+    if let Some(exec) = state.execs.remove(id)
+        && let Some(container) = state.containers.get_mut(&exec.container)
+    {
+        container.execs.retain(|other| **other != *id);
+    }
+}
+
+/// `POST /exec/{id}/start`
+pub(crate) async fn start(mut call: Call) -> Answer {
+    let body: StartBody = call.json().await?.unwrap_or_default();
+    let mut state = call.engine.state();
+    let exec = state.exec(&call.target)?;
+    let container = state.container(&exec.container)?;
+    if exec.exit_code.is_some() {
+        return Err(ApiError::conflict(format!(
+            "exec command {} has already run",
+            call.target
+        )));
+    }
+    if exec.started {
+        return Err(ApiError::conflict(format!(
+            "exec command {} is already running",
+            call.target
+        )));
+    }
+    if exec.run != container.run {
+        return Err(ApiError::conflict(format!(
+            "container {} is not running",
+            container.id
+        )));
+    }
+    check_running(container)?;
+    let spec = exec.spec.clone();
+    let id: Arc<str> = call.target.as_str().into();
+    if body.tty.is_some_and(|tty| tty != spec.tty && tty) {
+        return Err(ApiError::bad(
+            "Tty of the start request differs from the exec's",
+        ));
+    }
+    if body.detach {
+        call.engine
+            .start_exec(&mut state, &id, Output::Nowhere, Source::empty())
+            .map_err(ApiError::bad)?;
+        return Ok(status(hyper::StatusCode::OK).into());
+    }
+    let (sender, receiver) = mpsc::channel(OUTPUT_DEPTH);
+    let output = Output::Client {
+        sender,
+        tty: spec.tty,
+    };
+    let (input, stdin) = if spec.attach_stdin {
+        let (sender, receiver) = mpsc::channel(INPUT_DEPTH);
+        let stdin = if spec.tty {
+            Source::terminal(receiver, output.clone())
+        } else {
+            Source::channel(receiver)
+        };
+        (
+            Some(Input {
+                sender,
+                closes: None,
+            }),
+            stdin,
+        )
+    } else {
+        (None, Source::empty())
+    };
+    let keys = parse_detach_keys(&spec.detach_keys).unwrap_or_default();
+    let mut session = Session {
+        head: head(
+            call.upgrade(),
+            call.api.at_least(42) && call.upgrade() && !spec.tty,
+            "",
+        ),
+        framed: !spec.tty,
+        stdout: spec.attach_stdout,
+        stderr: spec.attach_stderr,
+        earlier: Vec::new(),
+        output: Some(receiver),
+        input,
+        detach_keys: if spec.tty { keys } else { Vec::new() },
+        on_detach: None,
+        on_interrupt: None,
+    };
+    match call.engine.start_exec(&mut state, &id, output, stdin) {
+        Ok(signals) => {
+            let engine = Arc::clone(&call.engine);
+            let interrupt = move || {
+                signals.interrupted.notify_waiters();
+                if let Delivery::Fatal(code) = signals.deliver(INT) {
+                    let mut state = engine.state();
+                    engine.exec_ended(
+                        &mut state,
+                        &id,
+                        Exit {
+                            code,
+                            out_of_memory: false,
+                        },
+                        true,
+                    );
+                }
+            };
+            session.on_interrupt = spec
+                .tty
+                .then(|| -> Box<dyn Fn() + Send + Sync> { Box::new(interrupt) });
+        }
+        // The head of the reply is on its way when the start is tried: the error is output.
+        Err(message) => {
+            session.stdout = true;
+            session.output = None;
+            session.input = None;
+            session
+                .earlier
+                .push((StreamId::Stdout, format!("{message}\r\n").into()));
+        }
+    }
+    Ok(Reply::Hijack(Box::new(session)))
+}
+
+/// `GET /exec/{id}/json`
+pub(crate) async fn inspect(call: Call) -> Answer {
+    let state = call.engine.state();
+    let exec = state.exec(&call.target)?;
+    let spec = &exec.spec;
+    let mut process = json!({
+        "tty": spec.tty,
+        "entrypoint": spec.cmd[0],
+        "arguments": &spec.cmd[1..],
+        "privileged": spec.privileged,
+    });
+    if !spec.user.is_empty() {
+        process["user"] = json!(spec.user);
+    }
+    Ok(json(&json!({
+        "ID": call.target,
+        "Running": exec.running,
+        "ExitCode": exec.exit_code,
+        "ProcessConfig": process,
+        "OpenStdin": spec.attach_stdin,
+        "OpenStderr": spec.attach_stderr,
+        "OpenStdout": spec.attach_stdout,
+        "CanRemove": exec.exit_code.is_some(),
+        "ContainerID": &*exec.container,
+        "DetachKeys": spec.detach_keys,
+        "Pid": exec.pid,
+    }))
+    .into())
+}
+
+/// `POST /exec/{id}/resize`
+pub(crate) async fn resize(call: Call) -> Answer {
+    super::requests::terminal_size(&call)?;
+    let state = call.engine.state();
+    let exec = state.exec(&call.target)?;
+    if !exec.running {
+        return Err(ApiError::conflict(format!(
+            "exec process is not running: {}",
+            call.target
+        )));
+    }
+    Ok(status(hyper::StatusCode::OK).into())
+}
+
+/// The commands of a container's running execs with their process ids.
+pub(crate) fn running<'a>(
+    state: &'a State,
+    container: &'a Container,
+) -> impl Iterator<Item = (u32, String)> + 'a {
+    let execs = container.execs.iter().filter_map(|id| state.execs.get(id));
+    execs
+        .filter(|exec| exec.running)
+        .map(|exec| (exec.pid, exec.spec.cmd.join(" ")))
+}
+
+/// An exec's exit code once it has ended.
+pub(crate) fn exit_code(state: &State, id: &str) -> Option<i64> {
+    state.execs.get(id).and_then(|exec| exec.exit_code)
+}

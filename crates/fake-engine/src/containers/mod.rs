@@ -1,0 +1,14 @@
+//! Owns containers: what one is, how it lives, and the requests about it.
+
+pub(crate) mod archive;
+pub(crate) mod attach;
+pub(crate) mod container;
+pub(crate) mod create;
+pub(crate) mod exec;
+pub(crate) mod health;
+pub(crate) mod lifecycle;
+pub(crate) mod list;
+pub(crate) mod logs;
+pub(crate) mod requests;
+pub(crate) mod stats;
+pub(crate) mod views;

@@ -1,0 +1,788 @@
+//! Owns networks: their requests, their addresses, and the host ports containers are bound to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::Ipv4Addr;
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use crate::clock::Nanos;
+use crate::config::{host_port_range, nullable, parse_port};
+use crate::containers::container::{Container, Endpoint, EndpointSettings, Phase, Published};
+use crate::engine::Inner;
+use crate::events::Event;
+use crate::http::{Answer, ApiError, Call, Filters, created, json, status};
+use crate::rng::Rng;
+use crate::state::State;
+use crate::time::{parse_moment, rfc3339};
+
+/// The first port given where a client lets the engine choose (Linux' `ip_local_port_range`).
+const FIRST_FREE_PORT: u16 = 32_768;
+
+/// The driver of the three networks every engine has, else `bridge`.
+pub(crate) fn driver_of(network: &str) -> &'static str {
+    match network {
+        "host" => "host",
+        "none" => "null",
+        _ => "bridge",
+    }
+}
+
+#[derive(Debug)]
+pub(crate) struct Network {
+    pub(crate) id: Arc<str>,
+    pub(crate) name: Arc<str>,
+    created: Nanos,
+    driver: String,
+    labels: BTreeMap<String, String>,
+    options: BTreeMap<String, String>,
+    internal: bool,
+    attachable: bool,
+    pool: Option<Pool>,
+}
+
+/// The addresses of a network.
+#[derive(Debug)]
+struct Pool {
+    base: u32,
+    prefix: u32,
+    gateway: u32,
+    used: BTreeSet<u32>,
+    /// No address below this is free.
+    lowest: u32,
+}
+
+impl Pool {
+    fn new(base: u32, prefix: u32, gateway: Option<u32>) -> Self {
+        let gateway = gateway.unwrap_or(base + 1);
+        Self {
+            base,
+            prefix,
+            gateway,
+            used: BTreeSet::from([gateway]),
+            lowest: base + 1,
+        }
+    }
+
+    fn parse(subnet: &str, gateway: Option<&str>) -> Option<Self> {
+        let (address, prefix) = subnet.split_once('/')?;
+        let (address, prefix): (Ipv4Addr, u32) = (address.parse().ok()?, prefix.parse().ok()?);
+        if !(8..=30).contains(&prefix) {
+            return None;
+        }
+        let base = u32::from(address) & (u32::MAX << (32 - prefix));
+        let pool = Self::new(base, prefix, None);
+        match gateway.filter(|text| !text.is_empty()) {
+            None => Some(pool),
+            Some(text) => {
+                let gateway = u32::from(text.parse::<Ipv4Addr>().ok()?);
+                pool.holds(gateway)
+                    .then(|| Self::new(base, prefix, Some(gateway)))
+            }
+        }
+    }
+
+    fn last(&self) -> u32 {
+        self.base + ((1 << (32 - self.prefix)) - 1)
+    }
+
+    fn holds(&self, address: u32) -> bool {
+        (self.base..=self.last()).contains(&address)
+    }
+
+    fn take(&mut self) -> Option<u32> {
+        let last = self.last();
+        while self.lowest < last && self.used.contains(&self.lowest) {
+            self.lowest += 1;
+        }
+        (self.lowest < last).then(|| {
+            self.used.insert(self.lowest);
+            self.lowest
+        })
+    }
+
+    fn release(&mut self, address: u32) {
+        self.used.remove(&address);
+        self.lowest = self.lowest.min(address);
+    }
+
+    fn subnet(&self) -> String {
+        format!("{}/{}", Ipv4Addr::from(self.base), self.prefix)
+    }
+}
+
+/// All networks, oldest first.
+#[derive(Debug)]
+pub(crate) struct Networks(Vec<Network>);
+
+impl Networks {
+    pub(crate) fn new(rng: &mut Rng, now: Nanos) -> Self {
+        let bridge_options = [
+            ("com.docker.network.bridge.default_bridge", "true"),
+            ("com.docker.network.bridge.enable_icc", "true"),
+            ("com.docker.network.bridge.enable_ip_masquerade", "true"),
+            ("com.docker.network.bridge.host_binding_ipv4", "0.0.0.0"),
+            ("com.docker.network.bridge.name", "docker0"),
+            ("com.docker.network.driver.mtu", "1500"),
+        ];
+        let mut network = |name: &str, options: BTreeMap<String, String>, pool| Network {
+            id: rng.id().into(),
+            name: name.into(),
+            created: now,
+            driver: driver_of(name).to_owned(),
+            labels: BTreeMap::new(),
+            options,
+            internal: false,
+            attachable: false,
+            pool,
+        };
+        let options = bridge_options
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+            .collect();
+        let pool = Pool::new(u32::from(Ipv4Addr::new(172, 17, 0, 0)), 16, None);
+        Self(vec![
+            network("bridge", options, Some(pool)),
+            network("host", BTreeMap::new(), None),
+            network("none", BTreeMap::new(), None),
+        ])
+    }
+
+    /// By name, id, or the unique start of an id.
+    pub(crate) fn find(&self, reference: &str) -> Result<&Network, ApiError> {
+        self.index(reference).map(|index| &self.0[index])
+    }
+
+    fn find_mut(&mut self, reference: &str) -> Result<&mut Network, ApiError> {
+        self.index(reference).map(|index| &mut self.0[index])
+    }
+
+    fn index(&self, reference: &str) -> Result<usize, ApiError> {
+        if let Some(index) = self
+            .0
+            .iter()
+            .position(|n| *n.id == *reference || *n.name == *reference)
+        {
+            return Ok(index);
+        }
+        let mut hits = self
+            .0
+            .iter()
+            .enumerate()
+            .filter(|(_, n)| !reference.is_empty() && n.id.starts_with(reference));
+        match (hits.next(), hits.next()) {
+            (Some((index, _)), None) => Ok(index),
+            (Some(_), Some(_)) => Err(ApiError::bad(format!(
+                "network {reference} is ambiguous (2 matches found based on ID prefix)"
+            ))),
+            (None, _) => Err(ApiError::not_found(format!(
+                "network {reference} not found"
+            ))),
+        }
+    }
+
+    /// A private range no network has: 172.18.0.0/16 and on, then 192.168.0.0/20 and on.
+    fn free_pool(&self) -> Result<Pool, ApiError> {
+        let large = (17..=31).map(|second| (u32::from(Ipv4Addr::new(172, second, 0, 0)), 16));
+        let small = (0..16).map(|third| (u32::from(Ipv4Addr::new(192, 168, third * 16, 0)), 20));
+        large
+            .chain(small)
+            .find(|(base, prefix)| !self.overlaps(&Pool::new(*base, *prefix, None)))
+            .map(|(base, prefix)| Pool::new(base, prefix, None))
+            .ok_or_else(|| ApiError::bad("all predefined address pools have been fully subnetted"))
+    }
+
+    fn overlaps(&self, pool: &Pool) -> bool {
+        self.0
+            .iter()
+            .filter_map(|n| n.pool.as_ref())
+            .any(|other| other.holds(pool.base) || pool.holds(other.base))
+    }
+}
+
+impl Network {
+    /// The gateway and prefix length of the network, if it has addresses.
+    pub(crate) fn gateway(&self) -> Option<(Ipv4Addr, u32)> {
+        self.pool
+            .as_ref()
+            .map(|pool| (Ipv4Addr::from(pool.gateway), pool.prefix))
+    }
+
+    fn view(&self, api: crate::version::ApiVersion, containers: Option<Value>) -> Value {
+        let config: Vec<Value> = self
+            .pool
+            .iter()
+            .map(|pool| json!({ "Subnet": pool.subnet(), "Gateway": Ipv4Addr::from(pool.gateway).to_string() }))
+            .collect();
+        let mut view = json!({
+            "Name": &*self.name,
+            "Id": &*self.id,
+            "Created": rfc3339(self.created),
+            "Scope": "local",
+            "Driver": self.driver,
+            "EnableIPv6": false,
+            "IPAM": { "Driver": "default", "Options": if self.builtin() { Value::Null } else { json!({}) },
+                      "Config": if self.pool.is_none() && api.at_least(44) { Value::Null } else { json!(config) } },
+            "Internal": self.internal,
+            "Attachable": self.attachable,
+            "Ingress": false,
+            "ConfigFrom": { "Network": "" },
+            "ConfigOnly": false,
+            "Options": self.options,
+            "Labels": self.labels,
+        });
+        if api.at_least(48) {
+            view["EnableIPv4"] = json!(true);
+        }
+        if let Some(containers) = containers {
+            view["Containers"] = containers;
+        } else if !api.at_least(52) {
+            view["Containers"] = json!({});
+        }
+        view
+    }
+
+    fn builtin(&self) -> bool {
+        matches!(&*self.name, "bridge" | "host" | "none")
+    }
+
+    fn event(&self, action: &str) -> Event {
+        Event::new("network", action, &*self.id)
+            .attribute("name", &*self.name)
+            .attribute("type", &self.driver)
+    }
+}
+
+/// The MAC address the engine derives from an IPv4 address.
+pub(crate) fn mac_of(address: u32) -> String {
+    let [a, b, c, d] = address.to_be_bytes();
+    format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+impl State {
+    /// Gives a starting container its place in each of its networks.
+    pub(crate) fn connect_all(&mut self, id: &str) -> Result<(), ApiError> {
+        let container = self.container(id)?;
+        if let Some(other) = container.host.acts.network_mode.strip_prefix("container:") {
+            let other = self.container(other)?;
+            if !other.is_running() {
+                return Err(ApiError::conflict(format!(
+                    "cannot join network of a non running container: {}",
+                    other.id
+                )));
+            }
+        }
+        for index in 0..container.endpoints.len() {
+            self.connect_one(id, index)?;
+        }
+        Ok(())
+    }
+
+    fn connect_one(&mut self, id: &str, index: usize) -> Result<(), ApiError> {
+        let Self {
+            containers,
+            networks,
+            ..
+        } = self;
+        let Some(container) = containers.get_mut(id) else {
+            return Ok(());
+        };
+        let Some(endpoint) = container.endpoints.get_mut(index) else {
+            return Ok(());
+        };
+        let network = networks.find_mut(&endpoint.network)?;
+        (endpoint.network, endpoint.network_id) =
+            (Arc::clone(&network.name), Arc::clone(&network.id));
+        if endpoint.address.is_some() {
+            return Ok(());
+        }
+        let Some(pool) = &mut network.pool else {
+            return Ok(());
+        };
+        let wanted = endpoint
+            .settings
+            .as_ref()
+            .and_then(|settings| settings.address());
+        endpoint.address = match wanted {
+            None => Some(pool.take().ok_or_else(|| {
+                ApiError::internal(
+                    "no available IPv4 addresses on this network's address pools: ".to_owned()
+                        + &network.name,
+                )
+            })?),
+            Some(text) => {
+                let address = u32::from(
+                    text.parse::<Ipv4Addr>()
+                        .map_err(|_| ApiError::bad(format!("invalid IPv4 address: {text}")))?,
+                );
+                if !pool.holds(address) {
+                    return Err(ApiError::bad(format!(
+                        "no configured subnet contains IP address {text}"
+                    )));
+                }
+                if !pool.used.insert(address) {
+                    return Err(ApiError::forbidden("Address already in use"));
+                }
+                Some(address)
+            }
+        };
+        Ok(())
+    }
+
+    /// Takes a stopped container's addresses back.
+    pub(crate) fn disconnect_all(&mut self, id: &str) {
+        let Self {
+            containers,
+            networks,
+            ..
+        } = self;
+        let Some(container) = containers.get_mut(id) else {
+            return;
+        };
+        for endpoint in &mut container.endpoints {
+            release(networks, endpoint);
+        }
+    }
+
+    /// Binds a starting container's ports to the host's.
+    pub(crate) fn publish_ports(&mut self, id: &str) -> Result<(), ApiError> {
+        let container = self.container(id)?;
+        let host = Arc::clone(&container.host);
+        if host.acts.network_mode == "host"
+            || host.acts.network_mode == "none"
+            || container.endpoints.is_empty()
+        {
+            return Ok(());
+        }
+        let exposed: Vec<String> = if host.acts.publish_all_ports {
+            container.config.exposed_ports.keys().cloned().collect()
+        } else {
+            Vec::new()
+        };
+        let (name, container_id) = (container.name.clone(), Arc::clone(&container.id));
+        let mut published = Vec::new();
+        let bound = host
+            .acts
+            .port_bindings
+            .iter()
+            .map(|(port, bindings)| (port.as_str(), bindings.clone().unwrap_or_default()));
+        let missing = exposed
+            .iter()
+            .filter(|port| !host.acts.port_bindings.contains_key(*port));
+        for (port, bindings) in bound.chain(missing.map(|port| (port.as_str(), Vec::new()))) {
+            let Some((private, protocol)) = parse_port(port) else {
+                continue;
+            };
+            let bindings = if bindings.is_empty() {
+                vec![crate::config::PortBinding::default()]
+            } else {
+                bindings
+            };
+            for binding in bindings {
+                let ips = match binding.host_ip.as_str() {
+                    "" => vec!["0.0.0.0", "::"],
+                    ip => vec![ip],
+                };
+                let range = host_port_range(&binding.host_port).filter(|(first, _)| *first != 0);
+                let public = self.choose_port(range, protocol, ips[0], &published).ok_or_else(|| {
+                    let endpoint = crate::images::store::digest(&format!("{container_id}bridge"));
+                    let prefix = if self.api.at_least(48) { "failed to set up container networking: " } else { "" };
+                    ApiError::internal(format!(
+                        "{prefix}driver failed programming external connectivity on endpoint {name} ({}): Bind for {}:{} failed: port is already allocated",
+                        endpoint.trim_start_matches("sha256:"),
+                        ips[0],
+                        binding.host_port
+                    ))
+                })?;
+                published.extend(ips.into_iter().map(|ip| Published {
+                    private,
+                    protocol: protocol.to_owned(),
+                    ip: ip.to_owned(),
+                    public,
+                }));
+            }
+        }
+        self.container_mut(id)?.ports = published;
+        Ok(())
+    }
+
+    fn choose_port(
+        &self,
+        range: Option<(u16, u16)>,
+        protocol: &str,
+        ip: &str,
+        own: &[Published],
+    ) -> Option<u16> {
+        let any = |ip: &str| matches!(ip, "0.0.0.0" | "::" | "");
+        let taken: BTreeSet<u16> = self
+            .containers
+            .values()
+            .flat_map(|c| &c.ports)
+            .chain(own)
+            .filter(|p| p.protocol == protocol && (p.ip == ip || any(&p.ip) || any(ip)))
+            .map(|p| p.public)
+            .collect();
+        let (first, last) = range.unwrap_or((FIRST_FREE_PORT, u16::MAX));
+        (first..=last).find(|port| !taken.contains(port))
+    }
+
+    /// The content of a container's `/etc/hosts`.
+    pub(crate) fn host_entries(&self, id: &str) -> String {
+        let mut text =
+            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+        if let Some(container) = self.containers.get(id) {
+            for address in container
+                .endpoints
+                .iter()
+                .filter_map(|endpoint| endpoint.address)
+            {
+                text.push_str(&format!(
+                    "{}\t{}\n",
+                    Ipv4Addr::from(address),
+                    container.hostname()
+                ));
+            }
+        }
+        text
+    }
+}
+
+fn release(networks: &mut Networks, endpoint: &mut Endpoint) {
+    if let Some(address) = endpoint.address.take()
+        && let Ok(network) = networks.find_mut(&endpoint.network_id)
+        && let Some(pool) = &mut network.pool
+    {
+        pool.release(address);
+    }
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct CreateBody {
+    #[serde(deserialize_with = "nullable")]
+    name: String,
+    #[serde(deserialize_with = "nullable")]
+    driver: String,
+    #[serde(rename = "IPAM", deserialize_with = "nullable")]
+    ipam: Ipam,
+    #[serde(deserialize_with = "nullable")]
+    internal: bool,
+    #[serde(deserialize_with = "nullable")]
+    attachable: bool,
+    #[serde(rename = "EnableIPv6", deserialize_with = "nullable")]
+    enable_ipv6: bool,
+    #[serde(deserialize_with = "nullable")]
+    options: BTreeMap<String, String>,
+    #[serde(deserialize_with = "nullable")]
+    labels: BTreeMap<String, String>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct Ipam {
+    #[serde(deserialize_with = "nullable")]
+    config: Vec<IpamConfig>,
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct IpamConfig {
+    #[serde(deserialize_with = "nullable")]
+    subnet: String,
+    #[serde(deserialize_with = "nullable")]
+    gateway: String,
+}
+
+/// `POST /networks/create`
+pub(crate) async fn create(mut call: Call) -> Answer {
+    let body: CreateBody = call
+        .json()
+        .await?
+        .ok_or_else(|| ApiError::bad("got EOF while reading request body"))?;
+    if body.name.trim().is_empty() {
+        return Err(ApiError::bad("invalid name: name is empty"));
+    }
+    if !matches!(body.driver.as_str(), "" | "bridge" | "default") {
+        return Err(ApiError::not_found(format!(
+            "could not find plugin {0} in v1 plugin registry: plugin \"{0}\" not found",
+            body.driver
+        )));
+    }
+    if body.enable_ipv6 {
+        return Err(ApiError::bad("the fake engine does not serve EnableIPv6"));
+    }
+    let mut state = call.engine.state();
+    if state.networks.0.iter().any(|n| *n.name == *body.name) {
+        return Err(ApiError::conflict(format!(
+            "network with name {} already exists",
+            body.name
+        )));
+    }
+    let pool = match body
+        .ipam
+        .config
+        .first()
+        .filter(|config| !config.subnet.is_empty())
+    {
+        None => state.networks.free_pool()?,
+        Some(config) => Pool::parse(&config.subnet, Some(&config.gateway)).ok_or_else(|| {
+            ApiError::bad(format!(
+                "invalid subnet {}: invalid IPAM configuration",
+                config.subnet
+            ))
+        })?,
+    };
+    if state.networks.overlaps(&pool) {
+        return Err(ApiError::forbidden(
+            "invalid pool request: Pool overlaps with other one on this address space",
+        ));
+    }
+    let network = Network {
+        id: state.rng.id().into(),
+        name: body.name.into(),
+        created: call.engine.clock.nanos(),
+        driver: "bridge".to_owned(),
+        labels: body.labels,
+        options: body.options,
+        internal: body.internal,
+        attachable: body.attachable,
+        pool: Some(pool),
+    };
+    call.engine.emit(network.event("create"));
+    let reply = created(&json!({ "Id": &*network.id, "Warning": "" }));
+    state.networks.0.push(network);
+    Ok(reply.into())
+}
+
+/// `GET /networks`
+pub(crate) async fn list(call: Call) -> Answer {
+    let filters = call.filters(&[
+        "dangling", "driver", "id", "label", "label!", "name", "scope", "type",
+    ])?;
+    let dangling = filters.boolean("dangling")?;
+    let state = call.engine.state();
+    let views: Vec<Value> = state
+        .networks
+        .0
+        .iter()
+        .filter(|network| fits(network, &filters))
+        .filter(|network| {
+            dangling.is_none_or(|wanted| {
+                (!network.builtin() && members(&state, network).next().is_none()) == wanted
+            })
+        })
+        .map(|network| network.view(call.api, None))
+        .collect();
+    Ok(json(&views).into())
+}
+
+fn fits(network: &Network, filters: &Filters) -> bool {
+    let kind = if network.builtin() {
+        "builtin"
+    } else {
+        "custom"
+    };
+    filters.any("name", |part| network.name.contains(part.as_str()))
+        && filters.any("id", |part| network.id.contains(part.as_str()))
+        && filters.exact("driver", &network.driver)
+        && filters.exact("scope", "local")
+        && filters.exact("type", kind)
+        && filters.labels(&network.labels)
+}
+
+/// The running containers in a network.
+fn members<'a>(
+    state: &'a State,
+    network: &'a Network,
+) -> impl Iterator<Item = (&'a Container, &'a Endpoint)> {
+    state
+        .containers
+        .values()
+        .filter(|c| c.is_running())
+        .filter_map(move |container| {
+            let endpoint = container
+                .endpoints
+                .iter()
+                .find(|e| e.network_id == network.id)?;
+            Some((&**container, endpoint))
+        })
+}
+
+/// `GET /networks/{id}`
+pub(crate) async fn inspect(call: Call) -> Answer {
+    let state = call.engine.state();
+    let network = state.networks.find(&call.target)?;
+    let prefix = network.pool.as_ref().map_or(0, |pool| pool.prefix);
+    let containers: serde_json::Map<String, Value> = members(&state, network)
+        .map(|(container, endpoint)| {
+            let address = endpoint
+                .address
+                .map(|a| format!("{}/{prefix}", Ipv4Addr::from(a)))
+                .unwrap_or_default();
+            let value = json!({
+                "Name": container.name,
+                "EndpointID": crate::containers::views::endpoint_id(container, endpoint),
+                "MacAddress": endpoint.address.map(mac_of).unwrap_or_default(),
+                "IPv4Address": address,
+                "IPv6Address": "",
+            });
+            (container.id.to_string(), value)
+        })
+        .collect();
+    Ok(json(&network.view(call.api, Some(Value::Object(containers)))).into())
+}
+
+#[derive(Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+struct ConnectBody {
+    #[serde(deserialize_with = "nullable")]
+    container: String,
+    endpoint_config: Option<EndpointSettings>,
+    #[serde(deserialize_with = "nullable")]
+    force: bool,
+}
+
+/// `POST /networks/{id}/connect`
+pub(crate) async fn connect(mut call: Call) -> Answer {
+    let body: ConnectBody = call.json().await?.unwrap_or_default();
+    let mut state = call.engine.state();
+    let network = state.networks.find(&call.target)?;
+    let (network_id, name, event) = (
+        Arc::clone(&network.id),
+        Arc::clone(&network.name),
+        network.event("connect"),
+    );
+    let container = state.container_mut(&body.container)?;
+    let id = Arc::clone(&container.id);
+    if container.endpoints.iter().any(|e| e.network == name) {
+        return Err(ApiError::forbidden(format!(
+            "endpoint with name {} already exists in network {name}",
+            container.name
+        )));
+    }
+    if &*name == "host"
+        || container.endpoints.is_empty()
+        || container.endpoints.iter().any(|e| &*e.network == "host")
+    {
+        return Err(ApiError::bad(
+            "container sharing network namespace with another container or host cannot be connected to any other network",
+        ));
+    }
+    container.endpoints.push(Endpoint {
+        network: name,
+        network_id,
+        address: None,
+        settings: body.endpoint_config.map(Box::new),
+    });
+    if container.is_running() {
+        let index = container.endpoints.len() - 1;
+        if let Err(error) = state.connect_one(&id, index) {
+            state.container_mut(&id)?.endpoints.pop();
+            return Err(error);
+        }
+    }
+    call.engine.emit(event.attribute("container", &*id));
+    Ok(status(hyper::StatusCode::OK).into())
+}
+
+/// `POST /networks/{id}/disconnect`
+pub(crate) async fn disconnect(mut call: Call) -> Answer {
+    let body: ConnectBody = call.json().await?.unwrap_or_default();
+    let mut state = call.engine.state();
+    let network = state.networks.find(&call.target)?;
+    let (name, event) = (Arc::clone(&network.name), network.event("disconnect"));
+    let id = match state.container_id(&body.container) {
+        Err(_) if body.force => return Ok(status(hyper::StatusCode::OK).into()),
+        other => other?,
+    };
+    let State {
+        containers,
+        networks,
+        ..
+    } = &mut *state;
+    let Some(container) = containers.get_mut(&id) else {
+        return Err(ApiError::not_found(format!("No such container: {id}")));
+    };
+    let Some(index) = container.endpoints.iter().position(|e| e.network == name) else {
+        return Err(ApiError::forbidden(format!(
+            "container {id} is not connected to network {name}"
+        )));
+    };
+    let mut endpoint = container.endpoints.remove(index);
+    release(networks, &mut endpoint);
+    call.engine.emit(event.attribute("container", &*id));
+    Ok(status(hyper::StatusCode::OK).into())
+}
+
+/// `DELETE /networks/{id}`
+pub(crate) async fn remove(call: Call) -> Answer {
+    let mut state = call.engine.state();
+    let network = state.networks.find(&call.target)?;
+    if network.builtin() {
+        return Err(ApiError::forbidden(format!(
+            "{} is a pre-defined network and cannot be removed",
+            network.name
+        )));
+    }
+    let users: Vec<String> = members(&state, network)
+        .map(|(c, e)| {
+            format!(
+                "name:{:?} id:{:?}",
+                c.name,
+                &crate::containers::views::endpoint_id(c, e)[..12]
+            )
+        })
+        .collect();
+    if !users.is_empty() {
+        return Err(ApiError::forbidden(format!(
+            "error while removing network: network {} has active endpoints ({})",
+            network.name,
+            users.join(", ")
+        )));
+    }
+    let id = Arc::clone(&network.id);
+    call.engine.emit(network.event("destroy"));
+    state.networks.0.retain(|network| network.id != id);
+    Ok(status(hyper::StatusCode::NO_CONTENT).into())
+}
+
+/// `POST /networks/prune`
+pub(crate) async fn prune(call: Call) -> Answer {
+    let filters = call.filters(&["label", "label!", "until"])?;
+    let now = call.engine.clock.nanos();
+    let until = filters.get("until").first().map(|text| {
+        parse_moment(text, now)
+            .ok_or_else(|| ApiError::bad(format!("invalid filter 'until={text}'")))
+    });
+    let until = until.transpose()?;
+    let mut state = call.engine.state();
+    let unused: Vec<Arc<str>> = state
+        .networks
+        .0
+        .iter()
+        .filter(|n| {
+            !n.builtin() && filters.labels(&n.labels) && until.is_none_or(|until| n.created < until)
+        })
+        .filter(|n| {
+            !state.containers.values().any(|c| {
+                c.phase != Phase::Exited && c.endpoints.iter().any(|e| e.network == n.name)
+            })
+        })
+        .map(|n| Arc::clone(&n.name))
+        .collect();
+    for network in state.networks.0.iter().filter(|n| unused.contains(&n.name)) {
+        call.engine.emit(network.event("destroy"));
+    }
+    state.networks.0.retain(|n| !unused.contains(&n.name));
+    let names: Vec<&str> = unused.iter().map(|name| &**name).collect();
+    call.engine
+        .emit(Event::new("network", "prune", "").attribute("reclaimed", "0"));
+    Ok(json(&json!({ "NetworksDeleted": names })).into())
+}
+
+impl Inner {
+    /// Emits an event.
+    pub(crate) fn emit(&self, event: Event) {
+        self.bus().emit(event, self.clock.nanos());
+    }
+}

@@ -1,0 +1,46 @@
+//! Owns randomness: one seeded generator per engine, so that a run with the same seed and the same calls repeats.
+
+/// SplitMix64 (Steele, Lea, Flood 2014): tiny, seedable, good enough for ids and fault dice.
+#[derive(Clone, Debug)]
+pub(crate) struct Rng(u64);
+
+impl Rng {
+    pub(crate) fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
+    pub(crate) fn next_u64(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9E37_79B9_7F4A_7C15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+        z ^ (z >> 31)
+    }
+
+    /// Uniform in `[0, 1)`.
+    pub(crate) fn unit(&mut self) -> f64 {
+        // 53 bits: all that an f64 can hold.
+        #[allow(clippy::cast_precision_loss)]
+        let numerator = (self.next_u64() >> 11) as f64;
+        numerator / (1u64 << 53) as f64
+    }
+
+    /// Standard normal, by Box and Muller.
+    pub(crate) fn normal(&mut self) -> f64 {
+        let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+        radius * (2.0 * std::f64::consts::PI * self.unit()).cos()
+    }
+
+    /// A 64-digit hexadecimal id, as the engine gives containers, execs and networks.
+    ///
+    /// The first digit is a letter: a short id of digits alone would read as a number in YAML and in host names.
+    pub(crate) fn id(&mut self) -> String {
+        let mut id: String = (0..4)
+            .map(|_| format!("{:016x}", self.next_u64()))
+            .collect();
+        if !id[..12].bytes().any(|b| b.is_ascii_alphabetic()) {
+            id.replace_range(..1, "f");
+        }
+        id
+    }
+}
