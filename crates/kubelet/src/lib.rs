@@ -1,7 +1,15 @@
 //! The node agent: what should run on this host, and the next step towards it.
 
+pub mod backoff;
+pub mod decide;
 pub mod env;
+pub mod hash;
+pub mod history;
 pub mod manifest;
 pub mod name;
+pub mod observed;
 pub mod pod;
 pub mod quantity;
+pub mod status;
+#[cfg(test)]
+mod world;
