@@ -7,9 +7,13 @@ pub mod hash;
 pub mod history;
 pub mod manifest;
 pub mod name;
+pub mod notice;
 pub mod observed;
 pub mod pod;
 pub mod quantity;
 pub mod status;
+pub mod translate;
+mod volume;
+pub mod worker;
 #[cfg(test)]
 mod world;

@@ -7,6 +7,8 @@ use berth_pod::spec::{
 };
 
 use crate::env::{self, Facts};
+use crate::manifest::{self, Validate};
+use crate::observed::{self, Observed};
 use crate::pod::{self, Container, DnsOption, EmptyDir, HostPathType, Medium, Pod, VolumeSource};
 use crate::quantity::Quantity;
 
@@ -170,4 +172,71 @@ fn oom_score_adj(pod: &Pod, container: &Container, host_memory: u64) -> i32 {
     let share = u128::from(request) * 1000 / u128::from(host_memory.max(1));
     // Between the two classes, with room for either.
     i32::try_from(1000 - share.min(1000) as i32).unwrap_or(1000).clamp(3, 999)
+}
+
+/// What berth-pod sees of one pod, in the words of [`crate::decide`].
+pub fn observed(seen: &[berth_pod::observe::Observed]) -> Observed {
+    use berth_pod::observe;
+    let mut all = Observed::default();
+    let hash = |annotations: &BTreeMap<String, String>, key: &str| annotations.get(key).and_then(|hash| hash.parse().ok());
+    for one in seen {
+        match one {
+            observe::Observed::Sandbox(sandbox) => all.sandboxes.push(observed::Sandbox {
+                id: observed::SandboxId(sandbox.id.to_string()),
+                attempt: sandbox.attempt,
+                created_at: sandbox.created_at,
+                running: sandbox.running,
+                ip: sandbox.ip.as_deref().and_then(|ip| ip.parse().ok()),
+                hash: hash(&sandbox.annotations, SANDBOX_HASH),
+            }),
+            observe::Observed::Container(container) => all.instances.push(observed::Instance {
+                id: observed::ContainerId(container.id.to_string()),
+                sandbox: observed::SandboxId(container.sandbox.to_string()),
+                name: container.name.clone(),
+                attempt: container.attempt,
+                created_at: container.created_at,
+                state: state(&container.state),
+                image: container.image.clone(),
+                image_id: container.image_id.clone(),
+                hash: hash(&container.annotations, CONTAINER_HASH),
+            }),
+        }
+    }
+    all
+}
+
+fn state(state: &berth_pod::observe::State) -> observed::State {
+    use berth_pod::observe::State;
+    match state {
+        State::Created => observed::State::Created,
+        State::Running { started_at } => observed::State::Running { started_at: *started_at },
+        State::Removing => observed::State::Removing,
+        State::Exited { exit_code, oom_killed, error, started_at, finished_at } => observed::State::Exited(observed::Exit {
+            exit_code: *exit_code,
+            oom_killed: *oom_killed,
+            error: error.clone(),
+            started_at: *started_at,
+            finished_at: *finished_at,
+        }),
+    }
+}
+
+/// The pod as it was wanted when the newest of its containers was made, as its annotation keeps it. `None` when no annotation of it can be
+/// read: another program made them, or another berth.
+pub fn wanted(seen: &[berth_pod::observe::Observed]) -> Option<Pod> {
+    use berth_pod::observe::Observed;
+    let made = |one: &Observed| match one {
+        Observed::Sandbox(sandbox) => sandbox.created_at,
+        Observed::Container(container) => container.created_at,
+    };
+    let mut newest_first: Vec<&Observed> = seen.iter().collect();
+    newest_first.sort_by_key(|one| std::cmp::Reverse(made(one)));
+    newest_first.into_iter().find_map(|one| {
+        let annotations = match one {
+            Observed::Sandbox(sandbox) => &sandbox.annotations,
+            Observed::Container(container) => &container.annotations,
+        };
+        let mut parsed = manifest::parse(annotations.get(POD_DATA)?.as_bytes(), POD_DATA, Validate::Warn).ok()?;
+        parsed.pods.pop()
+    })
 }

@@ -1,6 +1,7 @@
 //! Images: whether the engine has one, and pulling it.
 
-use berth_docker::auth::Credentials;
+use berth_docker::ConfigError;
+use berth_docker::auth::{Credentials, Keychain};
 use berth_docker::pull::{PullImage, PullProgress};
 
 use crate::runtime::{Error, Runtime};
@@ -16,6 +17,14 @@ impl Runtime {
             Err(error) if error.is_not_found() => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// The credentials that the docker command would use for this image: from its `config.json` and credential helpers.
+    ///
+    /// # Errors
+    /// When the configuration is broken or a helper fails.
+    pub async fn credentials(&self, reference: &str) -> Result<Option<Credentials>, ConfigError> {
+        Keychain::from_env()?.for_image(reference).await
     }
 
     /// Pulls an image and shows how it goes. The engine stops pulling when the call is dropped.

@@ -80,7 +80,7 @@ impl Clamp {
         if self.verdict.set(verdict).is_ok()
             && let Some(Verdict::Clamped(reason)) = self.verdict.get()
         {
-            tracing::warn!(
+            tracing::info!(
                 "oom_score_adj cannot be lowered here, so 0 is used instead of negative values: {reason}"
             );
         }
@@ -91,7 +91,7 @@ impl Clamp {
         let first = self.refused.set(()).is_ok()
             && !matches!(self.verdict.get(), Some(Verdict::Clamped(_)));
         if first {
-            tracing::warn!(
+            tracing::info!(
                 "oom_score_adj cannot be lowered here, so 0 is used instead of negative values: the engine refused one"
             );
         }

@@ -349,6 +349,18 @@ impl Runtime {
         Ok(observed)
     }
 
+    /// One sandbox or container, as the engine has it; `None` when it is gone or not a pod's.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn look_at(&self, id: &str) -> Result<Option<Observed>, Error> {
+        match self.docker.inspect_container(id).await {
+            Ok(inspect) => Ok(observe::read(&inspect)),
+            Err(error) if error.is_not_found() => Ok(None),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     /// Looks at the facts that decide about `oom_score_adj`, the first time it is called.
     async fn decide_clamp(&self) -> Result<(), Error> {
         if !self.clamp.is_decided() {

@@ -1,0 +1,233 @@
+//! `berth run`: the pods of manifest files, with what happens to them and what they write, until they end or are interrupted.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use berth_docker::api::LogsOptions;
+use berth_docker::{Docker, Line};
+use berth_kubelet::manifest::Validate;
+use berth_kubelet::notice::{Notice, What};
+use berth_kubelet::pod::RestartPolicy;
+use berth_kubelet::worker::{Options, Outcome, PodWorkers, Report};
+use berth_pod::Runtime;
+use berth_pod::spec::ContainerId;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+
+use crate::cli::{self, EngineArgs, RunArgs};
+use crate::exit::{Code, Failure};
+use crate::{engine, manifests};
+
+mod screen;
+
+use screen::Screen;
+
+/// The longest line of a log that is printed in one piece, in bytes. Engines cut at 16 KiB already.
+const MAX_LINE: usize = 64 * 1024;
+
+/// How many lines wait for a slow terminal before the engine has to.
+const LINES: usize = 256;
+
+/// What a shell makes of a program that was ended by Ctrl-C: 128 + SIGINT.
+const INTERRUPTED: u8 = 130;
+
+/// How long the rest of the logs may take once a pod has ended.
+const LAST_LINES: std::time::Duration = std::time::Duration::from_secs(2);
+
+pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failure> {
+    let validate = match args.validate {
+        cli::Validate::Strict => Validate::Strict,
+        cli::Validate::Warn => Validate::Warn,
+    };
+    let pods = manifests::load(&args.files, validate)?;
+    let docker = engine::connect(engine).await?;
+    let runtime = Arc::new(Runtime::new(docker.clone()));
+    let options = Options { sandbox_image: args.pod_infra_container_image.clone() };
+    let (mut workers, mut notices) = PodWorkers::new(runtime, options);
+    let mut screen = Screen::new(&pods);
+    let restarting = pods.iter().any(|pod| pod.spec.restart_policy == RestartPolicy::Always);
+    for pod in pods {
+        workers.run(pod);
+    }
+    if args.detach {
+        return detach(workers, notices, screen, restarting).await;
+    }
+
+    let mut logs = Logs::new(docker);
+    let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
+    let mut interrupts = 0u32;
+    // What was there before us is not ours to remove.
+    let mut found: BTreeSet<String> = BTreeSet::new();
+    let mut interrupt = Interrupts::new()?;
+    loop {
+        tokio::select! {
+            biased;
+            () = interrupt.next() => {
+                interrupts += 1;
+                match interrupts {
+                    1 => {
+                        screen.say("stopping; Ctrl-C again kills the containers at once");
+                        for uid in workers.uids() {
+                            if found.contains(&uid) { workers.leave(&uid) } else { workers.delete(&uid, None) }
+                        }
+                    }
+                    2 => {
+                        screen.say("killing");
+                        workers.uids().iter().for_each(|uid| workers.delete(uid, Some(0)));
+                    }
+                    _ => {
+                        let left = "interrupted; containers may be left behind: `berth get pods` shows them, `berth delete pod` removes them";
+                        return Err(Failure { code: INTERRUPTED, message: left.to_owned() });
+                    }
+                }
+            }
+            Some(notice) = notices.recv() => {
+                if let What::Found { .. } = notice.what {
+                    found.insert(notice.uid.clone());
+                }
+                logs.follow(&notice);
+                screen.show(&notice);
+            }
+            Some((label, line)) = logs.lines.recv() => screen.line(&label, &line),
+            Some((uid, report)) = workers.next() => {
+                if let Report::Ended(outcome) = report {
+                    outcomes.insert(uid.clone(), outcome);
+                    if matches!(outcome, Outcome::Finished { .. }) && args.rm && interrupts == 0 {
+                        workers.delete(&uid, None);
+                    }
+                }
+            }
+            else => break,
+        }
+        if workers.is_empty() {
+            break;
+        }
+    }
+    logs.finish(&mut screen).await;
+    while let Ok(notice) = notices.try_recv() {
+        screen.show(&notice);
+    }
+    if interrupts > 0 {
+        return Err(Failure::of_program(INTERRUPTED));
+    }
+    let failed = outcomes.values().any(|outcome| !matches!(outcome, Outcome::Finished { succeeded: true } | Outcome::Removed { succeeded: Some(true) }));
+    if failed { Err(Failure::of_program(Code::Failed as u8)) } else { Ok(()) }
+}
+
+/// Waits until each pod is as it should be, or one cannot become so.
+async fn detach(mut workers: PodWorkers, mut notices: mpsc::Receiver<Notice>, mut screen: Screen, restarting: bool) -> Result<(), Failure> {
+    let mut interrupt = Interrupts::new()?;
+    let mut failures = Vec::new();
+    loop {
+        tokio::select! {
+            biased;
+            () = interrupt.next() => {
+                let message = "interrupted; what was started goes on: `berth get pods` shows it, `berth delete pod` removes it";
+                return Err(Failure { code: INTERRUPTED, message: message.to_owned() });
+            }
+            Some(notice) = notices.recv() => {
+                screen.show(&notice);
+                if let What::Failed { message, .. } = &notice.what {
+                    failures.push(format!("pod {}/{}: {message}", notice.namespace, notice.pod));
+                    workers.leave(&notice.uid);
+                }
+            }
+            Some((uid, report)) = workers.next() => match report {
+                Report::Settled => workers.leave(&uid),
+                Report::Ended(Outcome::Finished { succeeded: false }) => failures.push("a container failed".to_owned()),
+                Report::Ended(_) => {}
+            },
+        }
+        if workers.is_empty() {
+            break;
+        }
+    }
+    while let Ok(notice) = notices.try_recv() {
+        screen.show(&notice);
+    }
+    if !failures.is_empty() {
+        let message = format!("{}\n  `berth get pods` shows what is there, `berth delete pod` removes it", failures.join("\n"));
+        return Err(Failure::new(Code::Failed, message));
+    }
+    if restarting {
+        screen.say("detached: the containers go on, but nothing restarts them when they end, until a berth that keeps running takes the pod over");
+    }
+    Ok(())
+}
+
+/// The logs of the containers that run.
+struct Logs {
+    docker: Docker,
+    tasks: JoinSet<()>,
+    sender: mpsc::Sender<(String, Line)>,
+    lines: mpsc::Receiver<(String, Line)>,
+}
+
+impl Logs {
+    fn new(docker: Docker) -> Self {
+        let (sender, lines) = mpsc::channel(LINES);
+        Self { docker, tasks: JoinSet::new(), sender, lines }
+    }
+
+    /// Follows a container that has started, from its first line on; one that was there before, from now on.
+    fn follow(&mut self, notice: &Notice) {
+        let (container, id, tail) = match &notice.what {
+            What::Started { container, id, .. } => (container, id, None),
+            What::Found { container, id } => (container, id, Some(0)),
+            _ => return,
+        };
+        let label = screen::label(&notice.pod, container);
+        self.tasks.spawn(follow(self.docker.clone(), id.clone(), tail, label, self.sender.clone()));
+        while self.tasks.try_join_next().is_some() {}
+    }
+
+    /// Prints what is still under way.
+    async fn finish(mut self, screen: &mut Screen) {
+        drop(self.sender);
+        let deadline = tokio::time::Instant::now() + LAST_LINES;
+        while let Ok(Some((label, line))) = tokio::time::timeout_at(deadline, self.lines.recv()).await {
+            screen.line(&label, &line);
+        }
+    }
+}
+
+async fn follow(docker: Docker, id: ContainerId, tail: Option<u64>, label: String, sender: mpsc::Sender<(String, Line)>) {
+    let options = LogsOptions { stdout: true, stderr: true, follow: true, tail, ..Default::default() };
+    let mut lines = match docker.logs(id.as_str(), &options).await {
+        Ok(frames) => frames.lines(MAX_LINE),
+        Err(error) => {
+            tracing::warn!("the logs of {label} cannot be shown: {error}");
+            return;
+        }
+    };
+    while let Some(line) = lines.next().await {
+        match line {
+            Ok(line) => {
+                if sender.send((label.clone(), line)).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => tracing::warn!("the logs of {label}: {error}"),
+        }
+    }
+}
+
+/// Ctrl-C, and the signal with which a service manager says the same.
+struct Interrupts {
+    int: tokio::signal::unix::Signal,
+    term: tokio::signal::unix::Signal,
+}
+
+impl Interrupts {
+    fn new() -> Result<Self, Failure> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.int.recv() => {}
+            _ = self.term.recv() => {}
+        }
+    }
+}
