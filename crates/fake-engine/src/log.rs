@@ -104,10 +104,6 @@ impl Log {
     pub(crate) fn tail(&self, count: usize) -> usize {
         self.end() - count.min(self.records.len())
     }
-
-    pub(crate) fn bytes(&self) -> usize {
-        self.bytes
-    }
 }
 
 #[cfg(test)]

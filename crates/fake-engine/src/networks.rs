@@ -502,6 +502,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     if body.name.trim().is_empty() {
         return Err(ApiError::bad("invalid name: name is empty"));
     }
+    if matches!(body.name.as_str(), "bridge" | "host" | "none") {
+        return Err(ApiError::forbidden(format!("operation is not permitted on predefined {} network", body.name)));
+    }
     if !matches!(body.driver.as_str(), "" | "bridge" | "default") {
         return Err(ApiError::not_found(format!(
             "could not find plugin {0} in v1 plugin registry: plugin \"{0}\" not found",

@@ -86,6 +86,7 @@ operations! {
     CreateVolume => "create_volume", "`POST /volumes/create`";
     RemoveVolume => "remove_volume", "`DELETE /volumes/{name}`";
     PruneVolumes => "prune_volumes", "`POST /volumes/prune`";
+    ListPlugins => "list_plugins", "`GET /plugins`";
     Unserved => "unserved", "any path that this engine does not serve";
 }
 

@@ -33,6 +33,8 @@ pub(crate) struct PipeState {
     pub(crate) run: Option<u64>,
     /// The processes are frozen: what they write, and their end, waits.
     paused: bool,
+    /// How the last run ended; it outlives the container for those who wait for its removal.
+    pub(crate) exit_code: i64,
 }
 
 impl Pipes {
@@ -85,8 +87,9 @@ impl Pipes {
     }
 
     /// A run ended: unfinished lines are closed, attached clients see the end, stdin starts anew.
-    pub(crate) fn close(&self, time: Nanos) {
+    pub(crate) fn close(&self, time: Nanos, exit_code: i64) {
         let mut state = self.lock();
+        state.exit_code = exit_code;
         state.log.finish(time);
         state.attached = Vec::new();
         state.stdin = None;

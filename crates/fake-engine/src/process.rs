@@ -17,6 +17,7 @@ use crate::pipes::Pipes;
 use crate::script::{Script, Step};
 use crate::shell::{Io, Output, Shell, Sink, Source, known_applet};
 use crate::signals::{self, Disposition, Signals};
+use crate::version::ApiVersion;
 
 /// What a process runs with.
 pub(crate) struct Process {
@@ -68,9 +69,10 @@ impl StartFailure {
     }
 
     /// The text for a container's first process.
-    pub(crate) fn of_container(&self) -> String {
+    pub(crate) fn of_container(&self, api: ApiVersion) -> String {
+        let task = if api.at_least(43) { "failed to create task for container: " } else { "" };
         format!(
-            "failed to create task for container: failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}: unknown",
+            "{task}failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}: unknown",
             self.message
         )
     }
@@ -82,6 +84,15 @@ impl StartFailure {
             self.message
         )
     }
+}
+
+/// Refuses a working directory that is not there.
+pub(crate) fn enter(view: &View, directory: &str) -> Result<(), StartFailure> {
+    if view.is_dir(directory) {
+        return Ok(());
+    }
+    let text = format!("chdir to cwd ({directory:?}) set in config.json failed: no such file or directory");
+    Err(StartFailure::runtime(&text, 126))
 }
 
 /// Decides what stands for `argv`. `own` is the program the image itself runs.

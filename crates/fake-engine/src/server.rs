@@ -185,6 +185,7 @@ fn operation(method: &Method, path: &[&str], import: bool) -> (Operation, String
         ["volumes", "prune"] if post => (Op::PruneVolumes, none()),
         ["volumes", name] if get => (Op::InspectVolume, name.to_owned()),
         ["volumes", name] if delete => (Op::RemoveVolume, name.to_owned()),
+        ["plugins"] if get => (Op::ListPlugins, none()),
         _ => (Op::Unserved, path.join("/")),
     }
 }
@@ -282,6 +283,7 @@ async fn dispatch(call: Call) -> Answer {
         Op::CreateVolume => volumes::create(call).await,
         Op::RemoveVolume => volumes::remove(call).await,
         Op::PruneVolumes => volumes::prune(call).await,
+        Op::ListPlugins => system::plugins(call).await,
         Op::Unserved => Err(unserved(&call.target)),
     }
 }
@@ -289,6 +291,9 @@ async fn dispatch(call: Call) -> Answer {
 /// Resources a real engine has and this one does not.
 fn unserved(path: &str) -> ApiError {
     let first = path.split('/').next().unwrap_or_default();
+    if let Some(name) = path.strip_prefix("plugins/").and_then(|rest| rest.strip_suffix("/json")) {
+        return ApiError::not_found(format!("plugin {name:?} not found"));
+    }
     match first {
         "swarm" | "nodes" | "services" | "tasks" | "secrets" | "configs" => ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,

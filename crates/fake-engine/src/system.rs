@@ -198,6 +198,11 @@ pub(crate) async fn prune_build(_: Call) -> Answer {
     Ok(json(&json!({ "CachesDeleted": null, "SpaceReclaimed": 0 })).into())
 }
 
+/// `GET /plugins`: there are none.
+pub(crate) async fn plugins(_: Call) -> Answer {
+    Ok(json(&json!([])).into())
+}
+
 /// A time as stats show it.
 pub(crate) fn sample_time(nanos: u64) -> String {
     rfc3339_fixed(nanos)

@@ -351,6 +351,12 @@ fn parse_bind(text: &str) -> Result<Mount, ApiError> {
     } else {
         MountKind::Volume
     };
+    if !target.starts_with('/') {
+        return Err(ApiError::bad(format!(
+            "invalid volume specification: '{text}': invalid mount config for type {:?}: invalid mount path: '{target}' mount path must be absolute",
+            kind.as_str()
+        )));
+    }
     Ok(Mount {
         source: if kind == MountKind::Bind {
             clean("/", source)

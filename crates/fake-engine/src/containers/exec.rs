@@ -7,6 +7,7 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::container::{Container, Phase};
+use super::subject;
 use super::lifecycle::{environment, user_numbers};
 use crate::config::nullable;
 use crate::engine::Inner;
@@ -18,6 +19,7 @@ use crate::session::{Input, Session, head, parse_detach_keys};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, INT, Signals};
 use crate::state::State;
+use crate::version::ApiVersion;
 
 /// What a client that lags lets an exec write ahead, in writes.
 const OUTPUT_DEPTH: usize = 64;
@@ -72,6 +74,13 @@ struct ExecBody {
     cmd: Vec<String>,
 }
 
+impl ExecBody {
+    /// The action of an event; the engine leaves a space before the arguments even if there are none.
+    fn action(&self, what: &str) -> String {
+        format!("{what}: {} {}", self.cmd[0], self.cmd[1..].join(" "))
+    }
+}
+
 #[derive(Default, serde::Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct StartBody {
@@ -81,7 +90,7 @@ struct StartBody {
 }
 
 /// 409 unless processes of the container can run now.
-fn check_running(container: &Container) -> Result<(), ApiError> {
+fn check_running(container: &Container, api: ApiVersion) -> Result<(), ApiError> {
     match container.phase {
         Phase::Running => Ok(()),
         Phase::Paused => Err(ApiError::conflict(format!(
@@ -92,10 +101,7 @@ fn check_running(container: &Container) -> Result<(), ApiError> {
             "Container {} is restarting, wait until the container is running",
             container.id
         ))),
-        Phase::Created | Phase::Exited => Err(ApiError::conflict(format!(
-            "container {} is not running",
-            container.id
-        ))),
+        Phase::Created | Phase::Exited => Err(ApiError::conflict(format!("{} is not running", subject(api, &container.id)))),
     }
 }
 
@@ -112,7 +118,7 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         )));
     }
     let mut state = call.engine.state();
-    let id = call.engine.create_exec(&mut state, &call.target, spec)?;
+    let id = call.engine.create_exec(&mut state, &call.target, spec, call.api)?;
     Ok(created(&json!({ "Id": &*id })).into())
 }
 
@@ -122,15 +128,16 @@ impl Inner {
         state: &mut State,
         target: &str,
         spec: ExecBody,
+        api: ApiVersion,
     ) -> Result<Arc<str>, ApiError> {
-        check_running(state.container(target)?)?;
+        check_running(state.container(target)?, api)?;
         let id: Arc<str> = state.rng.id().into();
         let container = state.container_mut(target)?;
         container.execs.push(Arc::clone(&id));
         let more = [("execID", id.to_string())];
         self.container_event(
             container,
-            &format!("exec_create: {}", spec.cmd.join(" ")),
+            &spec.action("exec_create"),
             &more,
         );
         let exec = Exec {
@@ -170,11 +177,11 @@ impl Inner {
             (own, _) => own.to_owned(),
         };
         let script = self.script(&config.image, &container.name, &spec.cmd, true);
-        let resolved =
-            process::resolve(script, &spec.cmd, None, facts.has_shell, &view, &directory);
+        let resolved = process::enter(&view, &directory)
+            .and_then(|()| process::resolve(script, &spec.cmd, None, facts.has_shell, &view, &directory));
         self.container_event(
             container,
-            &format!("exec_start: {}", spec.cmd.join(" ")),
+            &spec.action("exec_start"),
             &[("execID", id.to_string())],
         );
         let hostname = container.hostname();
@@ -189,7 +196,8 @@ impl Inner {
             Err(failure) => {
                 if let Some(exec) = state.execs.get_mut(id) {
                     exec.started = true;
-                    exec.exit_code = Some(failure.code);
+                    // Older engines give 126 to whatever cannot be executed.
+                    exec.exit_code = Some(if state.api.at_least(42) { failure.code } else { 126 });
                 }
                 return Err(failure.of_exec());
             }
@@ -280,7 +288,8 @@ impl Inner {
             cmd: command,
             ..ExecBody::default()
         };
-        let id = self.create_exec(&mut state, container, spec)?;
+        let api = state.api;
+        let id = self.create_exec(&mut state, container, spec, api)?;
         match self.start_exec(&mut state, &id, output, Source::empty()) {
             Ok(_) => Ok(id),
             Err(message) => Err(ApiError::bad(message)),
@@ -300,6 +309,7 @@ pub(crate) fn forget(state: &mut State, id: &str) {
 /// `POST /exec/{id}/start`
 pub(crate) async fn start(mut call: Call) -> Answer {
     let body: StartBody = call.json().await?.unwrap_or_default();
+    let api = call.api;
     let mut state = call.engine.state();
     let exec = state.exec(&call.target)?;
     let container = state.container(&exec.container)?;
@@ -316,12 +326,9 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         )));
     }
     if exec.run != container.run {
-        return Err(ApiError::conflict(format!(
-            "container {} is not running",
-            container.id
-        )));
+        return Err(ApiError::conflict(format!("{} is not running", subject(api, &container.id))));
     }
-    check_running(container)?;
+    check_running(container, api)?;
     let spec = exec.spec.clone();
     let id: Arc<str> = call.target.as_str().into();
     if body.tty.is_some_and(|tty| tty != spec.tty && tty) {

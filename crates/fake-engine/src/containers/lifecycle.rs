@@ -9,7 +9,7 @@ use super::{health, views};
 use crate::clock::{Nanos, duration_nanos};
 use crate::engine::Inner;
 use crate::events::{Event, container_attributes};
-use crate::files::{Backing, Mounted, SharedTree, View};
+use crate::files::{Backing, Mounted, Node, SharedTree, View, lock};
 use crate::http::ApiError;
 use crate::process::{self, Exit, Process, Start};
 use crate::shell::{Output, Source};
@@ -117,7 +117,7 @@ impl Inner {
         state.connect_all(id)?;
         state.publish_ports(id)?;
         let view = self.view(state, id)?;
-        let pid = state.pid();
+        let (pid, api) = (state.pid(), state.api);
         let facts = state.images.facts(&state.container(id)?.image);
         let container = state.container_mut(id)?;
         let config = Arc::clone(&container.config);
@@ -127,6 +127,10 @@ impl Inner {
         } else {
             config.working_dir.clone()
         };
+        if view.stat(&directory).is_err() {
+            // The engine makes the working directory where the image has none.
+            lock(&view.own).insert(&directory, Node::dir(now));
+        }
         let script = self.script(&config.image, &container.name, &argv, false);
         let program = process::resolve(
             script,
@@ -139,7 +143,7 @@ impl Inner {
         .map_err(|failure| Failed {
             // The runtime's refusal of the command is the client's mistake, anything else is not.
             error: match failure.code {
-                126 | 127 => ApiError::bad(failure.of_container()),
+                126 | 127 => ApiError::bad(failure.of_container(api)),
                 _ => ApiError::internal(failure.message),
             },
             exit_code: failure.code,
@@ -347,10 +351,10 @@ impl Inner {
         if exit.out_of_memory {
             self.container_event(container, "oom", &[]);
         }
-        let more = [
-            ("execDuration", (lasted / 1_000_000_000).to_string()),
-            ("exitCode", exit.code.to_string()),
-        ];
+        let mut more = vec![("exitCode", exit.code.to_string())];
+        if state.api.at_least(42) {
+            more.push(("execDuration", (lasted / 1_000_000_000).to_string()));
+        }
         self.container_event(container, "die", &more);
         self.network_event(container, "disconnect");
         self.volume_event(container, "unmount");
@@ -363,7 +367,7 @@ impl Inner {
             container.phase = Phase::Restarting;
             container.restarts += 1;
         }
-        container.pipes.close(now);
+        container.pipes.close(now, exit.code);
         container.notify();
         if let Some(wait) = wait {
             self.restart_after(container, wait);
@@ -420,7 +424,7 @@ impl Inner {
                 }
             }
         }
-        container.pipes.close(self.clock.nanos());
+        container.pipes.close(self.clock.nanos(), container.exit_code);
         container.notify();
     }
 }
@@ -480,15 +484,14 @@ pub(crate) fn environment(
     hostname: &str,
     tty: bool,
 ) -> Vec<String> {
-    let mut environment = vec![
-        PATH.to_owned(),
-        format!("HOSTNAME={hostname}"),
-        "HOME=/root".to_owned(),
-    ];
+    let mut environment = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if tty {
         environment.push("TERM=xterm".to_owned());
     }
     environment.extend(config.env.iter().flatten().cloned());
+    if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
+        environment.push("HOME=/root".to_owned());
+    }
     environment
 }
 

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde_json::{Map, Value, json};
 
 use super::container::{Container, Phase};
-use super::views;
+use super::{subject, views};
 use crate::engine::Inner;
 use crate::events::Event;
 use crate::http::{Answer, ApiError, Call, json, no_content, status, streamed, typed};
@@ -79,6 +79,9 @@ pub(crate) async fn restart(call: Call) -> Answer {
     let mut state = call.engine.state();
     if let Some(container) = state.containers.get_mut(&id) {
         container.restarting_by_hand = false;
+        if active {
+            call.engine.container_event(container, "stop", &[]);
+        }
     }
     match call.engine.start_container(&mut state, &id) {
         Err(error) if error.status != hyper::StatusCode::NOT_MODIFIED => return Err(error),
@@ -136,9 +139,7 @@ impl Inner {
                 return;
             }
             let run = container.run;
-            if grace != Some(Duration::ZERO) {
-                self.signal_container(&mut state, id, signal);
-            }
+            self.signal_container(&mut state, id, signal);
             run
         };
         let ended = self.until_not_running(id, run);
@@ -235,10 +236,7 @@ pub(crate) async fn pause(call: Call) -> Answer {
             container.pipes.pause(true);
         }
         Phase::Paused => {
-            return Err(ApiError::conflict(format!(
-                "container {} is already paused",
-                container.id
-            )));
+            return Err(ApiError::conflict(format!("{} is already paused", subject(call.api, &container.id))));
         }
         Phase::Restarting => {
             return Err(ApiError::conflict(format!(
@@ -247,10 +245,7 @@ pub(crate) async fn pause(call: Call) -> Answer {
             )));
         }
         Phase::Created | Phase::Exited => {
-            return Err(ApiError::conflict(format!(
-                "container {} is not running",
-                container.id
-            )));
+            return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
         }
     }
     call.engine.container_event(container, "pause", &[]);
@@ -305,33 +300,25 @@ pub(crate) async fn wait(call: Call) -> Answer {
         run + 1
     };
     let line = async move {
-        let mut last = engine
-            .state()
-            .containers
-            .get(&id)
-            .map_or(0, |c| c.exit_code);
         loop {
             let changed = pipes.changed.notified();
             tokio::pin!(changed);
             changed.as_mut().enable();
-            match engine.state().containers.get(&id) {
-                None => break,
-                Some(container) => {
-                    last = container.exit_code;
-                    let over = !container.is_active();
-                    let met = match until {
-                        Until::NotRunning => over,
-                        Until::NextExit => over && container.run >= next,
-                        Until::Removed => false,
-                    };
-                    if met {
-                        break;
-                    }
+            let met = engine.state().containers.get(&id).is_none_or(|container| {
+                let over = !container.is_active();
+                match until {
+                    Until::NotRunning => over,
+                    Until::NextExit => over && container.run >= next,
+                    Until::Removed => false,
                 }
+            });
+            if met {
+                break;
             }
             changed.await;
         }
-        Bytes::from(format!("{}\n", json!({ "StatusCode": last })))
+        let code = pipes.lock().exit_code;
+        Bytes::from(format!("{}\n", json!({ "StatusCode": code })))
     };
     Ok(typed(
         "application/json",
@@ -354,9 +341,10 @@ pub(crate) async fn remove(call: Call) -> Answer {
     if container.is_active() && !force {
         let name = &container.name;
         return Err(ApiError::conflict(match container.phase {
-            _ if !call.api.at_least(44) => format!(
-                "You cannot remove a {} container {id}. Stop the container before attempting removal or force remove",
-                container.phase.as_str()
+            phase if !call.api.at_least(44) => format!(
+                "You cannot remove a {} container {id}. {} before attempting removal or force remove",
+                phase.as_str(),
+                if phase == Phase::Paused { "Unpause and then stop the container" } else { "Stop the container" }
             ),
             Phase::Paused => {
                 format!(
@@ -464,10 +452,7 @@ pub(crate) async fn resize(call: Call) -> Answer {
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
-        return Err(ApiError::conflict(format!(
-            "container {} is not running",
-            container.id
-        )));
+        return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
     }
     let more = [
         ("height", call.query.get("h").unwrap_or_default().to_owned()),
@@ -492,10 +477,7 @@ pub(crate) async fn top(call: Call) -> Answer {
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
-        return Err(ApiError::conflict(format!(
-            "container {} is not running",
-            container.id
-        )));
+        return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
     }
     let started = crate::time::rfc3339(container.started.unwrap_or_default());
     let clock = started.get(11..16).unwrap_or("00:00").to_owned();

@@ -274,20 +274,16 @@ pub(crate) async fn push(call: Call) -> Answer {
         only.filter_map(|(key, id)| Some((key.clone(), state.images.images.get(id)?.clone())))
             .collect()
     };
-    let Some((first, _)) = wanted.first() else {
-        return Err(ApiError::not_found(match tag {
-            Some(tag) => format!("tag does not exist: {}:{tag}", name.familiar_name()),
-            None => format!(
-                "An image does not exist locally with the tag: {}",
-                name.familiar_name()
-            ),
-        }));
-    };
     let registry = call.engine.registry().clone();
     let domain = &name.domain;
     let mut plan = vec![Step::Line(
         json!({ "status": format!("The push refers to repository [{domain}/{}]", name.path) }),
     )];
+    let Some((first, _)) = wanted.first() else {
+        let text = format!("An image does not exist locally with the tag: {}", name.familiar_name());
+        plan.push(failure(&text));
+        return Ok(typed("application/json", transfer(Arc::clone(&call.engine), plan)).into());
+    };
     // Registries refuse a push inside the stream: the head of the reply is out by then.
     let until = match registry.admit(&Reference::parse(first)?.tagged(), &credentials(&call)) {
         Ok(until) => until,

@@ -265,19 +265,14 @@ pub(crate) async fn remove(call: Call) -> Answer {
         .collect();
     let repositories: std::collections::BTreeSet<&str> =
         tags.iter().map(|tag| strip_tag(tag)).collect();
-    let verb = if call.api.at_least(48) {
-        "must force"
-    } else {
-        "must be forced"
-    };
     if by_id {
         if repositories.len() > 1 && !force {
             return Err(ApiError::conflict(format!(
-                "conflict: unable to delete {} ({verb}) - image is referenced in multiple repositories",
+                "conflict: unable to delete {} (must be forced) - image is referenced in multiple repositories",
                 image.short_id()
             )));
         }
-        check_unused(&state, &image, force, verb)?;
+        check_unused(&state, &image, force)?;
         for tag in &tags {
             untag(&call, &mut state, tag, &id, &mut removed);
         }
@@ -289,7 +284,7 @@ pub(crate) async fn remove(call: Call) -> Answer {
             && let Some(user) = users(&state, &image).next()
         {
             return Err(ApiError::conflict(format!(
-                "conflict: unable to remove repository reference {:?} ({verb}) - container {} is using its referenced image {}",
+                "conflict: unable to remove repository reference {:?} (must force) - container {} is using its referenced image {}",
                 call.target,
                 &user.id[..12],
                 image.short_id()
@@ -315,7 +310,7 @@ fn is_id(target: &str, id: &str) -> bool {
     hex.len() >= 4 && id[7..].starts_with(hex)
 }
 
-fn check_unused(state: &State, image: &Image, force: bool, verb: &str) -> Result<(), ApiError> {
+fn check_unused(state: &State, image: &Image, force: bool) -> Result<(), ApiError> {
     if let Some(user) = users(state, image).find(|c| c.is_active()) {
         return Err(ApiError::conflict(format!(
             "conflict: unable to delete {} (cannot be forced) - image is being used by running container {}",
@@ -325,7 +320,7 @@ fn check_unused(state: &State, image: &Image, force: bool, verb: &str) -> Result
     }
     match users(state, image).next() {
         Some(user) if !force => Err(ApiError::conflict(format!(
-            "conflict: unable to delete {} ({verb}) - image is being used by stopped container {}",
+            "conflict: unable to delete {} (must be forced) - image is being used by stopped container {}",
             image.short_id(),
             &user.id[..12]
         ))),

@@ -705,13 +705,7 @@ impl Applet<'_> {
                 "the fake engine's program takes no arguments; use a script",
             ));
         }
-        let lines: String = self
-            .shell
-            .variables
-            .iter()
-            .filter(|(_, variable)| variable.exported)
-            .map(|(name, variable)| format!("{name}={}\n", variable.value))
-            .collect();
+        let lines: String = self.shell.variables.exported().map(|line| line + "\n").collect();
         self.out(lines).await?;
         Ok(0)
     }
@@ -727,7 +721,8 @@ impl Applet<'_> {
                     .await
             }
             [] => {
-                self.line(format!("uid={user} gid={group} groups={group}"))
+                let name = if group == 0 { "(root)" } else { "" };
+                self.line(format!("uid={user} gid={group}{name} groups={group}{name}"))
                     .await
             }
             _ => self.line("root").await,
@@ -929,7 +924,9 @@ impl Applet<'_> {
                 }
                 Ok(_) => view.remove(&path),
             };
-            if let Err(error) = result {
+            if result == Err(FileError::IsDir) {
+                code = self.complain(format!("'{name}' is a directory")).await;
+            } else if let Err(error) = result {
                 code = self
                     .complain(format!("can't remove '{name}': {error}"))
                     .await;

@@ -7,6 +7,7 @@ mod expand;
 mod io;
 mod parse;
 mod run;
+mod variables;
 
 pub(crate) use applets::{APPLETS, known as known_applet};
 pub(crate) use io::{Output, Sink, Source};

@@ -182,7 +182,7 @@ impl Parser {
         if self.keyword(word) {
             Ok(())
         } else {
-            Err(self.unexpected())
+            Err(format!("{} (expecting \"{word}\")", self.unexpected()))
         }
     }
 

@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 
 use super::applets;
 use super::io::{Sink, Source};
+use super::variables::{Variable, Variables};
 use super::parse::{Command, Redirect, Target, Word, parse};
 use crate::clock::Nanos;
 use crate::files::{FileError, Node, clean};
@@ -33,12 +34,6 @@ pub(crate) struct Io {
     pub(crate) stderr: Sink,
 }
 
-#[derive(Clone, Debug)]
-pub(crate) struct Variable {
-    pub(crate) value: String,
-    pub(crate) exported: bool,
-}
-
 /// What comes after a command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flow {
@@ -51,7 +46,7 @@ pub(crate) enum Flow {
 /// One shell: of a container's first process, of an exec, or a subshell of one.
 pub(crate) struct Shell {
     pub(crate) process: Arc<Process>,
-    pub(crate) variables: BTreeMap<String, Variable>,
+    pub(crate) variables: Variables,
     /// `$0`, `$1`, …
     pub(crate) arguments: Vec<String>,
     pub(crate) directory: String,
@@ -79,19 +74,10 @@ type Running<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
 impl Shell {
     /// The shell that leads a process.
     pub(crate) fn new(process: Arc<Process>, environment: &[String], directory: &str) -> Self {
-        let variables = environment
-            .iter()
-            .filter_map(|variable| variable.split_once('='))
-            .map(|(name, value)| {
-                (
-                    name.to_owned(),
-                    Variable {
-                        value: value.to_owned(),
-                        exported: true,
-                    },
-                )
-            })
-            .collect();
+        let mut variables = Variables::default();
+        for (name, value) in environment.iter().filter_map(|variable| variable.split_once('=')) {
+            variables.insert(name.to_owned(), Variable { value: value.to_owned(), exported: true });
+        }
         let time = process.engine.clock.nanos();
         Self {
             process,
@@ -644,8 +630,8 @@ impl Shell {
         let flow = self.command(&argv, &io).await;
         for (name, old) in before {
             match old {
-                Some(old) => drop(self.variables.insert(name, old)),
-                None => drop(self.variables.remove(&name)),
+                Some(old) => self.variables.insert(name, old),
+                None => self.variables.remove(&name),
             }
         }
         flow
@@ -693,7 +679,7 @@ impl Shell {
                     );
                 }
             }
-            "unset" => self.variables.retain(|name, _| !argv[1..].contains(name)),
+            "unset" => argv[1..].iter().for_each(|name| self.variables.remove(name)),
             "shift" => drop(self.arguments.drain(1..self.arguments.len().min(2))),
             "eval" => {
                 let text = argv[1..].join(" ");
