@@ -120,15 +120,17 @@ pub(crate) async fn exchange(
     progress: &Progress,
 ) -> Result<Head, Failure> {
     progress.enter(Phase::Write);
+    let mut reply = ReplyHead::new(method);
+    let reply = &mut reply;
     let sent = match body {
-        Body::Empty => write(conn, &mut head, method, idle, progress).await,
+        Body::Empty => write(conn, &mut head, reply, idle, progress).await,
         Body::Bytes(bytes) if bytes.len() <= COPY_BODY => {
             head.extend_from_slice(bytes);
-            write(conn, &mut head, method, idle, progress).await
+            write(conn, &mut head, reply, idle, progress).await
         }
-        Body::Bytes(bytes) => write(conn, &mut head.chain(bytes.clone()), method, idle, progress).await,
-        Body::Stream(stream) => match write(conn, &mut head, method, idle, progress).await {
-            Ok(None) => write_stream(conn, stream, method, idle, progress).await,
+        Body::Bytes(bytes) => write(conn, &mut head.chain(bytes.clone()), reply, idle, progress).await,
+        Body::Stream(stream) => match write(conn, &mut head, reply, idle, progress).await {
+            Ok(None) => write_stream(conn, stream, reply, idle, progress).await,
             other => other,
         },
     };
@@ -140,7 +142,7 @@ pub(crate) async fn exchange(
         }
         // The engine may have answered before it hung up; its words are worth more than "broken pipe".
         Err(Failure::Io(error)) if progress.sent() => {
-            return match read_head(conn, method, idle).await {
+            return match read_head(conn, reply, idle).await {
                 Ok(mut early) => {
                     early.keep_alive = false;
                     Ok(early)
@@ -151,16 +153,18 @@ pub(crate) async fn exchange(
         Err(failure) => return Err(failure),
     }
     progress.enter(Phase::Headers);
-    read_head(conn, method, idle).await
+    read_head(conn, reply, idle).await
 }
 
 /// Writes all of `data`; gives a reply that came meanwhile.
-async fn write(conn: &mut Conn, data: &mut impl Buf, method: Method, idle: &mut Idle, progress: &Progress) -> Result<Option<Head>, Failure> {
+async fn write(conn: &mut Conn, data: &mut impl Buf, reply: &mut ReplyHead, idle: &mut Idle, progress: &Progress) -> Result<Option<Head>, Failure> {
     poll_fn(|cx| {
         while data.has_remaining() {
             let mut slices = [io::IoSlice::new(&[]); 4];
             let count = data.chunks_vectored(&mut slices);
-            match Pin::new(&mut conn.io).poll_write_vectored(cx, &slices[..count]) {
+            let io = Pin::new(&mut conn.io);
+            let written = if let [one] = &slices[..count] { io.poll_write(cx, one) } else { io.poll_write_vectored(cx, &slices[..count]) };
+            match written {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
                 Poll::Ready(Ok(written)) => {
                     progress.set_sent();
@@ -168,13 +172,13 @@ async fn write(conn: &mut Conn, data: &mut impl Buf, method: Method, idle: &mut 
                     data.advance(written);
                 }
                 Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Io(error))),
-                Poll::Pending => return poll_early(conn, method, idle, cx),
+                Poll::Pending => return poll_early(conn, reply, idle, cx),
             }
         }
         match Pin::new(&mut conn.io).poll_flush(cx) {
             Poll::Ready(Ok(())) => Poll::Ready(Ok(None)),
             Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Io(error))),
-            Poll::Pending => poll_early(conn, method, idle, cx),
+            Poll::Pending => poll_early(conn, reply, idle, cx),
         }
     })
     .await
@@ -184,77 +188,84 @@ async fn write(conn: &mut Conn, data: &mut impl Buf, method: Method, idle: &mut 
 async fn write_stream(
     conn: &mut Conn,
     stream: &mut Pin<Box<dyn Stream<Item = io::Result<Bytes>> + Send>>,
-    method: Method,
+    reply: &mut ReplyHead,
     idle: &mut Idle,
     progress: &Progress,
 ) -> Result<Option<Head>, Failure> {
     loop {
         let next = poll_fn(|cx| match stream.as_mut().poll_next(cx) {
             Poll::Ready(item) => Poll::Ready(Ok(Ok(item))),
-            Poll::Pending => poll_early(conn, method, idle, cx).map_ok(Err),
+            Poll::Pending => poll_early(conn, reply, idle, cx).map_ok(Err),
         });
         let piece = match next.await? {
             Err(early) => return Ok(early),
-            Ok(None) => return write(conn, &mut &b"0\r\n\r\n"[..], method, idle, progress).await,
+            Ok(None) => return write(conn, &mut &b"0\r\n\r\n"[..], reply, idle, progress).await,
             Ok(Some(piece)) => piece.map_err(Failure::Source)?,
         };
         if piece.is_empty() {
             continue;
         }
         let size = Bytes::from(format!("{:x}\r\n", piece.len()));
-        if let Some(early) = write(conn, &mut size.chain(piece).chain(&b"\r\n"[..]), method, idle, progress).await? {
+        if let Some(early) = write(conn, &mut size.chain(piece).chain(&b"\r\n"[..]), reply, idle, progress).await? {
             return Ok(Some(early));
         }
     }
 }
 
 /// While nothing can be written: looks whether the engine answers already, has gone, or has been silent for too long.
-fn poll_early(conn: &mut Conn, method: Method, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Failure>> {
+fn poll_early(conn: &mut Conn, reply: &mut ReplyHead, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Failure>> {
     loop {
-        match conn.poll_fill(cx) {
-            Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
-            Poll::Ready(Ok(_)) => {
-                idle.moved();
-                match head::parse(&conn.buf, method) {
-                    Ok(None) => {}
-                    Ok(Some((head, length))) => {
-                        conn.buf.advance(length);
-                        if head.status >= 200 || head.status == 101 {
-                            return Poll::Ready(Ok(Some(head)));
-                        }
-                    }
-                    Err(error) => return Poll::Ready(Err(Failure::Wire(error))),
-                }
-            }
-            Poll::Ready(Err(error)) => return Poll::Ready(Err(Failure::Io(error))),
-            Poll::Pending => return idle.poll_expired(cx).map(|after| Err(Failure::Idle(after))),
+        if let Err(failure) = ready!(poll_more(conn, idle, cx)) {
+            return Poll::Ready(Err(failure));
+        }
+        if let Some(result) = reply.take(conn).transpose() {
+            return Poll::Ready(result.map(Some));
         }
     }
 }
 
-async fn read_head(conn: &mut Conn, method: Method, idle: &mut Idle) -> Result<Head, Failure> {
-    let mut informational = 0;
-    let mut looked = 0;
+async fn read_head(conn: &mut Conn, reply: &mut ReplyHead, idle: &mut Idle) -> Result<Head, Failure> {
     loop {
-        // A head ends with a newline; parsing before one has come would make a dribbled head cost its square.
-        if conn.buf[looked..].contains(&b'\n') || conn.buf.len() >= MAX_HEAD {
-            match head::parse(&conn.buf, method).map_err(Failure::Wire)? {
-                Some((head, length)) => {
-                    conn.buf.advance(length);
-                    if head.status >= 200 || head.status == 101 {
-                        return Ok(head);
-                    }
-                    informational += 1;
-                    if informational > MAX_INFORMATIONAL {
-                        return Err(Failure::Wire(WireError::new("it has more than 8 informational replies before the real one")));
-                    }
-                    looked = 0;
-                    continue;
-                }
-                None => looked = conn.buf.len(),
-            }
+        if let Some(head) = reply.take(conn)? {
+            return Ok(head);
         }
         poll_fn(|cx| poll_more(conn, idle, cx)).await?;
+    }
+}
+
+/// The head of the reply, as far as it has come.
+struct ReplyHead {
+    method: Method,
+    /// How many informational replies came before it.
+    informational: u32,
+    /// How much of the connection's buffer is known not to be a whole head.
+    looked: usize,
+}
+
+impl ReplyHead {
+    fn new(method: Method) -> Self {
+        Self { method, informational: 0, looked: 0 }
+    }
+
+    /// Takes the head off the connection's buffer once it is there, and the informational ones before it.
+    fn take(&mut self, conn: &mut Conn) -> Result<Option<Head>, Failure> {
+        // A head ends with a newline; parsing before one has come would make a dribbled head cost its square.
+        while conn.buf[self.looked..].contains(&b'\n') || conn.buf.len() >= MAX_HEAD {
+            let Some((head, length)) = head::parse(&conn.buf, self.method).map_err(Failure::Wire)? else {
+                self.looked = conn.buf.len();
+                break;
+            };
+            conn.buf.advance(length);
+            self.looked = 0;
+            if head.status >= 200 || head.status == 101 {
+                return Ok(Some(head));
+            }
+            self.informational += 1;
+            if self.informational > MAX_INFORMATIONAL {
+                return Err(Failure::Wire(WireError::new("it has more than 8 informational replies before the real one")));
+            }
+        }
+        Ok(None)
     }
 }
 

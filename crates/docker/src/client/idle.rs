@@ -1,7 +1,8 @@
 //! The limit on silence: a timer that starts over whenever bytes move.
 
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
@@ -12,16 +13,39 @@ pub(crate) struct Idle {
     limit: Option<Duration>,
     timer: Option<Pin<Box<Sleep>>>,
     stale: bool,
+    other: Option<OtherDirection>,
+}
+
+/// When bytes last moved in the direction that another part of the connection drives.
+#[derive(Debug, Clone)]
+pub(crate) struct OtherDirection(Arc<Mutex<Instant>>);
+
+impl OtherDirection {
+    /// Bytes have moved.
+    pub(crate) fn moved(&self) {
+        *self.last() = Instant::now();
+    }
+
+    fn last(&self) -> MutexGuard<'_, Instant> {
+        // An instant is valid at every step.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Idle {
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, timer: None, stale: true }
+        Self { limit, timer: None, stale: true, other: None }
     }
 
     /// Bytes have moved.
     pub(crate) fn moved(&mut self) {
         self.stale = true;
+    }
+
+    /// The handle by which another part of the connection says that bytes have moved; `None` when there is no limit.
+    pub(crate) fn share(&mut self) -> Option<OtherDirection> {
+        self.limit?;
+        Some(self.other.get_or_insert_with(|| OtherDirection(Arc::new(Mutex::new(Instant::now())))).clone())
     }
 
     /// Ready once nothing has moved for the limit. To be polled whenever the stream has nothing to give.
@@ -31,6 +55,12 @@ impl Idle {
         if std::mem::take(&mut self.stale) {
             timer.as_mut().reset(Instant::now() + limit);
         }
-        timer.as_mut().poll(cx).map(|()| limit)
+        loop {
+            ready!(timer.as_mut().poll(cx));
+            match &self.other {
+                Some(other) if *other.last() + limit > Instant::now() => timer.as_mut().reset(*other.last() + limit),
+                _ => return Poll::Ready(limit),
+            }
+        }
     }
 }

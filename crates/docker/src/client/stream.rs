@@ -5,6 +5,7 @@
 //! error, not with `None`. After an error or the end, every further call gives `None`.
 
 use std::future::poll_fn;
+use std::io;
 use std::marker::PhantomData;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use serde::de::DeserializeOwned;
 use tokio::io::{AsyncWriteExt, WriteHalf};
 
 use super::exchange::{Failure, poll_more};
-use super::idle::Idle;
+use super::idle::{Idle, OtherDirection};
 use super::metrics::{Metrics, OpenStream};
 use crate::error::{Error, ErrorKind, Phase};
 use crate::request::Operation;
@@ -420,13 +421,16 @@ impl Upgraded {
             self.0.conn = Some(half);
             writer = Some(write);
         }
-        (self.0.frames(framing), UpgradedWriter { io: writer, origin })
+        let idle = self.0.idle.share();
+        (self.0.frames(framing), UpgradedWriter { io: writer, idle, origin })
     }
 }
 
 /// The input of a process.
 pub struct UpgradedWriter {
     io: Option<WriteHalf<Box<Io>>>,
+    /// What we write counts against the reader's limit on silence.
+    idle: Option<OtherDirection>,
     origin: Origin,
 }
 
@@ -444,14 +448,21 @@ impl UpgradedWriter {
     /// # Errors
     /// When the connection is gone or its writing side has been shut down.
     pub async fn write_all(&mut self, bytes: &[u8]) -> Result<(), Error> {
-        let result = match &mut self.io {
-            Some(io) => match io.write_all(bytes).await {
-                Ok(()) => io.flush().await,
-                error => error,
-            },
-            None => Err(std::io::ErrorKind::BrokenPipe.into()),
-        };
-        result.map_err(|error| self.origin.error(ErrorKind::NoAnswer { phase: Phase::Body, sent: true, cause: error.to_string() }))
+        self.write(bytes).await.map_err(|error| self.lost(&error))
+    }
+
+    async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        let Some(io) = &mut self.io else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        while !bytes.is_empty() {
+            match io.write(bytes).await? {
+                0 => return Err(io::ErrorKind::WriteZero.into()),
+                written => bytes = &bytes[written..],
+            }
+            if let Some(idle) = &self.idle {
+                idle.moved();
+            }
+        }
+        io.flush().await
     }
 
     /// Ends the input: the process reads end-of-file, and its output goes on (half-close). Cancel safe: calling it again goes on.
@@ -461,8 +472,12 @@ impl UpgradedWriter {
     pub async fn shutdown(&mut self) -> Result<(), Error> {
         let result = match &mut self.io {
             Some(io) => io.shutdown().await,
-            None => Err(std::io::ErrorKind::BrokenPipe.into()),
+            None => Err(io::ErrorKind::BrokenPipe.into()),
         };
-        result.map_err(|error| self.origin.error(ErrorKind::NoAnswer { phase: Phase::Body, sent: true, cause: error.to_string() }))
+        result.map_err(|error| self.lost(&error))
+    }
+
+    fn lost(&self, error: &io::Error) -> Error {
+        self.origin.error(ErrorKind::NoAnswer { phase: Phase::Body, sent: true, cause: error.to_string() })
     }
 }

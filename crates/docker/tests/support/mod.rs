@@ -204,6 +204,16 @@ impl Server {
         self.builder(self.options()).build().unwrap()
     }
 
+    /// Where a server on TCP listens.
+    pub(crate) fn address(&self) -> SocketAddr {
+        match &self.address {
+            Address::Tcp(address) => *address,
+            #[cfg(feature = "tls")]
+            Address::Tls(address, _) => *address,
+            _ => panic!("it has no port"),
+        }
+    }
+
     /// What was asked so far.
     pub(crate) fn requests(&self) -> Vec<Received> {
         lock(&self.shared.requests).clone()

@@ -216,12 +216,22 @@ impl Peer {
         std::mem::take(&mut self.buf)
     }
 
+    /// Waits until the test is over; then the client must have closed both directions, so that nothing can be sent to it.
+    pub(crate) async fn hung_up(mut self) {
+        self.over().await;
+        while self.send([b'x'; 4096]).await {}
+    }
+
     /// Touches nothing until the test is over; then the client must have closed its side.
     pub(crate) async fn stall(self) {
+        self.over().await;
+        self.gone().await;
+    }
+
+    async fn over(&self) {
         let mut over = self.shared.over.subscribe();
         // An error means that the server is no more, which is the end of the test too.
         let _ = over.wait_for(|over| *over).await;
-        self.gone().await;
     }
 }
 
