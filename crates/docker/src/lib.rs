@@ -1,4 +1,6 @@
-//! A Docker Engine API client.
+//! A Docker Engine API client: typed calls with deadlines, cancellation, bounded streams and version negotiation.
+//!
+#![doc = include_str!("../README.md")]
 #![forbid(unsafe_code)]
 
 pub mod api;
