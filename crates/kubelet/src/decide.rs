@@ -609,4 +609,4 @@ fn remove(instance: &Instance) -> Step {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

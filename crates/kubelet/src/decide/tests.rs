@@ -718,7 +718,7 @@ fn touched(step: &Step) -> Vec<ContainerId> {
     }
 }
 
-fn any_case() -> impl Strategy<Value = (Pod, World)> {
+pub(crate) fn any_case() -> impl Strategy<Value = (Pod, World)> {
     prop::sample::select(vec!["Always", "OnFailure", "Never"]).prop_flat_map(|policy| {
         let pod = pod(&format!("restartPolicy: {policy},"), "");
         let world = any_world(&pod);
@@ -727,7 +727,7 @@ fn any_case() -> impl Strategy<Value = (Pod, World)> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(512))]
+    #![proptest_config(ProptestConfig::with_cases(256))]
 
     /// With an engine that does as told the steps reach a rest, and a container that is as it should be is never touched.
     #[test]

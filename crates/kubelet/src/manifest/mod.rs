@@ -4,8 +4,8 @@
 //! refused by name or warned about by name; none is passed over. Refuses to know where the bytes come from and what happens to the
 //! pods.
 //!
-//! How it reads, in order: [`yaml`] or [`json`] make a tree in which each value knows its line and column; [`fields`] takes typed
-//! values out of it and accounts for the rest by [`vocabulary`]; [`read_pod`], [`read_container`] and [`read_volume`] apply
+//! How it reads, in order: `yaml` or `json` make a tree in which each value knows its line and column; `fields` takes typed
+//! values out of it and accounts for the rest by `vocabulary`; `read_pod`, `read_container` and `read_volume` apply
 //! Kubernetes' rules and defaults. Everything wrong with a file is reported at once, in the order of the file.
 //!
 //! Decisions worth knowing:

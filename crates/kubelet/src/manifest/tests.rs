@@ -487,3 +487,93 @@ fn a_pod_printed_as_a_manifest_reads_as_the_same_pod() {
     assert_eq!(said(&printed), "");
     assert_eq!(one(&printed), pod);
 }
+
+/// What `kubectl get pod web -o yaml` prints for a small pod on a cluster of today.
+const EXPORTED: &str = r#"apiVersion: v1
+kind: Pod
+metadata:
+  annotations:
+    kubectl.kubernetes.io/last-applied-configuration: |
+      {"apiVersion":"v1","kind":"Pod","metadata":{"annotations":{},"name":"web","namespace":"shop"},"spec":{}}
+  creationTimestamp: "2026-11-01T10:00:00Z"
+  generation: 1
+  labels:
+    app: web
+  name: web
+  namespace: shop
+  resourceVersion: "12345"
+  uid: 0b0a6d7e-6b0c-4a86-9a8e-2f5c1f0f7b11
+spec:
+  containers:
+  - image: nginx:1.29
+    imagePullPolicy: IfNotPresent
+    name: web
+    ports:
+    - containerPort: 80
+      protocol: TCP
+    resources: {}
+    terminationMessagePath: /dev/termination-log
+    terminationMessagePolicy: File
+    volumeMounts:
+    - mountPath: /var/run/secrets/kubernetes.io/serviceaccount
+      name: kube-api-access-abcde
+      readOnly: true
+  dnsPolicy: ClusterFirst
+  enableServiceLinks: true
+  nodeName: worker-1
+  preemptionPolicy: PreemptLowerPriority
+  priority: 0
+  restartPolicy: Always
+  schedulerName: default-scheduler
+  securityContext: {}
+  serviceAccount: default
+  serviceAccountName: default
+  terminationGracePeriodSeconds: 30
+  tolerations:
+  - effect: NoExecute
+    key: node.kubernetes.io/not-ready
+    operator: Exists
+    tolerationSeconds: 300
+  volumes:
+  - name: kube-api-access-abcde
+    projected:
+      defaultMode: 420
+      sources:
+      - serviceAccountToken:
+          expirationSeconds: 3607
+          path: token
+      - configMap:
+          items:
+          - key: ca.crt
+            path: ca.crt
+          name: kube-root-ca.crt
+      - downwardAPI:
+          items:
+          - fieldRef:
+              apiVersion: v1
+              fieldPath: metadata.namespace
+            path: namespace
+status:
+  phase: Running
+  podIP: 10.0.0.7
+"#;
+
+#[test]
+fn a_pod_exported_from_a_cluster_runs_with_warnings_for_what_the_cluster_added() {
+    assert_eq!(
+        said(EXPORTED),
+        "warning f:7:3: metadata.creationTimestamp: ignored: an API server writes it\n\
+         warning f:8:3: metadata.generation: ignored: an API server writes it\n\
+         warning f:13:3: metadata.resourceVersion: ignored: an API server writes it\n\
+         warning f:32:3: spec.nodeName: ignored: berth runs every pod on this host\n\
+         warning f:41:3: spec.tolerations: ignored: berth runs every pod on this host\n\
+         warning f:47:5: spec.volumes[0]: left out, with its mounts: there is no API server to give the pod a token\n\
+         warning f:65:1: status: ignored: berth works it out itself"
+    );
+    let pod = one(EXPORTED);
+    assert_eq!(
+        pod.metadata.uid.as_str(),
+        "0b0a6d7e-6b0c-4a86-9a8e-2f5c1f0f7b11"
+    );
+    assert_eq!(pod.spec.containers[0].volume_mounts, []);
+}
