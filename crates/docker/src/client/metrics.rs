@@ -1,7 +1,7 @@
 //! What the client counts, under the names of the kubelet's `docker_operations` metrics.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use prometheus_client::metrics::counter::Counter;
@@ -41,6 +41,14 @@ struct Inner {
     connections: Counter,
     streams: Gauge,
     skipped_events: AtomicU64,
+    /// What every call counts, once for each operation seen: a family hashes its labels at each access, which takes longer than to count.
+    calls: RwLock<Vec<(Operation, Call)>>,
+}
+
+#[derive(Clone)]
+struct Call {
+    ended: Counter,
+    duration: Histogram,
 }
 
 impl Default for Inner {
@@ -54,7 +62,25 @@ impl Default for Inner {
             connections: Counter::default(),
             streams: Gauge::default(),
             skipped_events: AtomicU64::new(0),
+            calls: RwLock::default(),
         }
+    }
+}
+
+impl Inner {
+    fn call(&self, operation: Operation, count: impl FnOnce(&Call)) {
+        // The list only grows, by whole entries, so a panic elsewhere does not spoil it.
+        let calls = self.calls.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some((_, call)) = calls.iter().find(|(known, _)| *known == operation) {
+            return count(call);
+        }
+        drop(calls);
+        let call = Call {
+            ended: self.operations.get_or_create(&labels(operation)).clone(),
+            duration: self.durations.get_or_create(&labels(operation)).clone(),
+        };
+        count(&call);
+        self.calls.write().unwrap_or_else(PoisonError::into_inner).push((operation, call));
     }
 }
 
@@ -154,8 +180,10 @@ impl Running<'_> {
     pub(crate) fn end(mut self, error: Option<&Error>) {
         self.ended = true;
         let (inner, labels) = (&self.metrics.0, labels(self.operation));
-        inner.operations.get_or_create(&labels).inc();
-        inner.durations.get_or_create(&labels).observe(self.since.elapsed().as_secs_f64());
+        inner.call(self.operation, |call| {
+            call.ended.inc();
+            call.duration.observe(self.since.elapsed().as_secs_f64());
+        });
         if let Some(error) = error {
             inner.errors.get_or_create(&labels).inc();
             if error.is_timeout() {

@@ -3,6 +3,7 @@
 //! It owns the agreed API version, the deadlines, the one safe retry, and the words of errors. The typed calls are in [`crate::api`]; they
 //! build a [`Request`] and hand it in here.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
@@ -214,12 +215,16 @@ impl Docker {
     ///
     /// # Errors
     /// As [`send`](Self::send), and when the body is not a `T`.
-    pub async fn send_json<T: DeserializeOwned>(&self, request: Request) -> Result<T, Error> {
-        let (operation, subject) = (request.operation, request.subject.clone());
-        let reply = self.send(request).await?;
-        serde_json::from_slice(&reply.body).map_err(|error| {
+    pub async fn send_json<T: DeserializeOwned>(&self, mut request: Request) -> Result<T, Error> {
+        let reply = self.send_whole(&mut request).await?;
+        // One check of the whole text costs less than one for each string in it. Text that fails it is left to the decoder, which says where.
+        let decoded = match std::str::from_utf8(&reply.body) {
+            Ok(text) => serde_json::from_str(text),
+            Err(_) => serde_json::from_slice(&reply.body),
+        };
+        decoded.map_err(|error| {
             let what = if reply.body.is_empty() { "its body is empty".to_owned() } else { format!("its body is not what was expected: {error}") };
-            Error::malformed(operation, what).located(subject.as_deref(), &self.0.endpoint)
+            Error::malformed(request.operation, what).located(request.subject.as_deref(), &self.0.endpoint)
         })
     }
 
@@ -229,7 +234,11 @@ impl Docker {
     /// # Errors
     /// Any [`ErrorKind`]; a status other than 2xx and 304 is [`ErrorKind::Refused`].
     pub async fn send(&self, mut request: Request) -> Result<Reply, Error> {
-        self.run(&mut request, async |request: &mut Request, progress: &Progress| {
+        self.send_whole(&mut request).await
+    }
+
+    async fn send_whole(&self, request: &mut Request) -> Result<Reply, Error> {
+        self.run(request, async |request: &mut Request, progress: &Progress| {
             let Opened { mut conn, head, mut idle } = self.open(request, Lane::Control, progress).await?;
             if head.status == 101 {
                 return Err(Error::malformed(request.operation, "it answers 101 to a request that asked for no upgrade"));
@@ -301,8 +310,8 @@ impl Docker {
     /// Runs one call under its deadline, its span and its metrics.
     async fn run<T>(&self, request: &mut Request, call: impl AsyncFnOnce(&mut Request, &Progress) -> Result<T, Error>) -> Result<T, Error> {
         let operation = request.operation;
-        let subject = request.subject.clone();
-        let span = tracing::debug_span!("docker", operation = operation.name(), subject = subject.as_deref().unwrap_or_default());
+        let subject = request.subject.as_deref().unwrap_or_default();
+        let span = tracing::debug_span!("docker", operation = operation.name(), subject);
         let limit = match request.deadline {
             Deadline::Short => Some(self.0.deadline),
             Deadline::Total(limit) => Some(limit),
@@ -310,21 +319,25 @@ impl Docker {
         };
         let running = self.0.metrics.begin(operation);
         let progress = Progress::default();
-        let work = call(request, &progress).instrument(span.clone());
-        let result = match limit {
-            Some(limit) => match tokio::time::timeout(limit, work).await {
-                Ok(result) => result,
-                Err(_) => Err(match progress.refused() {
-                    Some(status) => Error::refused(operation, status, refusal::cut_short(status, &[], None, "did not come in time")),
-                    None => {
-                        let kind = ErrorKind::TimedOut { phase: progress.phase(), sent: progress.sent(), after: limit, last: None };
-                        Error::new(operation, kind)
-                    }
-                }),
-            },
-            None => work.await,
+        let result = {
+            // Pinned before it is wrapped: it is large, and each wrapping would move it.
+            let work = pin!(call(&mut *request, &progress));
+            let work = work.instrument(span.clone());
+            match limit {
+                Some(limit) => match tokio::time::timeout(limit, work).await {
+                    Ok(result) => result,
+                    Err(_) => Err(match progress.refused() {
+                        Some(status) => Error::refused(operation, status, refusal::cut_short(status, &[], None, "did not come in time")),
+                        None => {
+                            let kind = ErrorKind::TimedOut { phase: progress.phase(), sent: progress.sent(), after: limit, last: None };
+                            Error::new(operation, kind)
+                        }
+                    }),
+                },
+                None => work.await,
+            }
         };
-        let result = result.map_err(|error| error.located(subject.as_deref(), &self.0.endpoint));
+        let result = result.map_err(|error| error.located(request.subject.as_deref(), &self.0.endpoint));
         running.end(result.as_ref().err());
         if let Err(error) = &result {
             span.in_scope(|| tracing::debug!(%error, "call failed"));
@@ -345,7 +358,8 @@ impl Docker {
                 true => None,
                 false => Some(self.agree().await.map_err(|error| error.during(request.operation))?),
             };
-            let kept = if fresh { None } else { self.0.pool.take().await };
+            let replayable = !matches!(request.body, Body::Stream(_));
+            let kept = if fresh { None } else { self.0.pool.take(!(request.method.is_read() && replayable)).await };
             let reused = kept.is_some();
             let mut conn = match kept {
                 Some(conn) => conn,
@@ -354,7 +368,6 @@ impl Docker {
             let limit = if let Deadline::Stream { idle } = request.deadline { idle } else { None };
             let mut idle = Idle::new(limit);
             let head = self.encode(request, version);
-            let replayable = !matches!(request.body, Body::Stream(_));
             let head = match exchange::exchange(&mut conn, head, &mut request.body, request.method, &mut idle, progress).await {
                 Ok(head) => head,
                 // The engine had closed the kept connection. Asking again is safe if asking twice does no harm, or nothing had left us.
@@ -407,24 +420,27 @@ impl Docker {
         let inner = &*self.0;
         let mut head = BytesMut::with_capacity(256 + request.path.len() + inner.common_fields.len());
         let Request { method, path, headers, body, json, .. } = request;
-        // Writing to a BytesMut cannot fail.
-        let _ = match version {
-            Some(version) => write!(head, "{} {}/v{version}{path} HTTP/1.1\r\n", method.name(), inner.base_path),
-            None => write!(head, "{} {}{path} HTTP/1.1\r\n", method.name(), inner.base_path),
-        };
-        head.extend_from_slice(inner.common_fields.as_bytes());
+        let put = |head: &mut BytesMut, parts: &[&str]| parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
+        put(&mut head, &[method.name(), " ", &inner.base_path]);
+        if let Some(version) = version {
+            // Writing to a BytesMut cannot fail.
+            let _ = write!(head, "/v{version}");
+        }
+        put(&mut head, &[path, " HTTP/1.1\r\n", &inner.common_fields]);
         for (name, value) in &headers.0 {
-            let _ = write!(head, "{name}: {value}\r\n");
+            put(&mut head, &[name, ": ", value, "\r\n"]);
         }
         if *json {
-            head.extend_from_slice(b"Content-Type: application/json\r\n");
+            put(&mut head, &["Content-Type: application/json\r\n"]);
         }
-        let _ = match body {
-            Body::Stream(_) => write!(head, "Transfer-Encoding: chunked\r\n\r\n"),
-            Body::Bytes(bytes) => write!(head, "Content-Length: {}\r\n\r\n", bytes.len()),
-            Body::Empty if matches!(method, Method::Post | Method::Put) => write!(head, "Content-Length: 0\r\n\r\n"),
-            Body::Empty => write!(head, "\r\n"),
-        };
+        match body {
+            Body::Stream(_) => put(&mut head, &["Transfer-Encoding: chunked\r\n\r\n"]),
+            Body::Bytes(bytes) => {
+                let _ = write!(head, "Content-Length: {}\r\n\r\n", bytes.len());
+            }
+            Body::Empty if matches!(method, Method::Post | Method::Put) => put(&mut head, &["Content-Length: 0\r\n\r\n"]),
+            Body::Empty => put(&mut head, &["\r\n"]),
+        }
         head
     }
 
@@ -532,7 +548,7 @@ impl Docker {
 
     /// Every reply carries the engine's highest version; another one than before means another engine answers now.
     fn learn(&self, headers: &Headers) {
-        let Some(engine) = headers.get("api-version").and_then(|text| text.parse::<ApiVersion>().ok()) else { return };
+        let Some(engine) = headers.get("Api-Version").and_then(|text| text.parse::<ApiVersion>().ok()) else { return };
         let known = self.0.engine_version.swap(engine.pack(), Relaxed);
         if known != 0 && known != engine.pack() {
             tracing::info!(version = %engine, endpoint = &*self.0.endpoint, "another engine version answers; negotiating anew");

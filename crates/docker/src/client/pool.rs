@@ -43,8 +43,9 @@ impl Pool {
         Self { connector, idle: Mutex::default(), control_gate: Semaphore::new(MAX_DIALING), stream_gate: Semaphore::new(MAX_DIALING) }
     }
 
-    /// A kept connection that is still good, the most recently used first.
-    pub(crate) async fn take(&self) -> Option<Conn> {
+    /// A kept connection that is still good, the most recently used first. `ask` has the system asked whether it is, for a request that
+    /// cannot be sent again on another one.
+    pub(crate) async fn take(&self, ask: bool) -> Option<Conn> {
         loop {
             let mut conn = {
                 let mut idle = lock(&self.idle);
@@ -58,7 +59,7 @@ impl Pool {
                 }
                 conn
             };
-            if poll_fn(|cx| Poll::Ready(conn.is_quiet(cx))).await {
+            if poll_fn(|cx| Poll::Ready(conn.is_quiet(ask, cx))).await {
                 return Some(conn);
             }
         }

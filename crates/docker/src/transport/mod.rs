@@ -3,6 +3,7 @@
 //! A [`Conn`] is a stream and the bytes read from it but not used yet. Dropping it closes the stream; there is no task behind it.
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -159,23 +160,15 @@ impl Conn {
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let Self { io, buf, read_size } = self;
         // The sockets say whether there is something to read before a buffer is made for it.
-        let attempt = |result: io::Result<usize>| match result {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => None,
-            result => Some(result),
-        };
         match io {
-            Io::Unix(stream) => loop {
+            Io::Unix(stream) => {
                 ready!(stream.poll_read_ready(cx))?;
-                if let Some(result) = attempt(stream.try_read_buf(room(buf, *read_size))) {
-                    return Poll::Ready(result);
-                }
-            },
-            Io::Tcp(stream) => loop {
+                pin!(stream.read_buf(room(buf, *read_size))).poll(cx)
+            }
+            Io::Tcp(stream) => {
                 ready!(stream.poll_read_ready(cx))?;
-                if let Some(result) = attempt(stream.try_read_buf(room(buf, *read_size))) {
-                    return Poll::Ready(result);
-                }
-            },
+                pin!(stream.read_buf(room(buf, *read_size))).poll(cx)
+            }
             other => pin!(other.read_buf(room(buf, *read_size))).poll(cx),
         }
     }
@@ -186,9 +179,24 @@ impl Conn {
         self.read_size = READ_MIN;
     }
 
-    /// Whether nothing has come on this connection that should be idle: no bytes, no end, no error.
-    pub(crate) fn is_quiet(&mut self, cx: &mut Context<'_>) -> bool {
-        self.buf.is_empty() && self.poll_fill(cx).is_pending()
+    /// Whether nothing has come on this connection that should be idle: no bytes, no end, no error. What came a moment ago may not have been
+    /// noticed yet by the runtime; `ask` asks the system as well, which costs a system call.
+    pub(crate) fn is_quiet(&mut self, ask: bool, cx: &mut Context<'_>) -> bool {
+        // One byte is enough to know; a connection that has it is not used any more.
+        let mut byte = [0];
+        self.buf.is_empty()
+            && Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
+            && !(ask && self.has_news())
+    }
+
+    /// Whether the system has bytes, an end or an error for us. Only for plain sockets; what TLS has to say is not all meant for us.
+    fn has_news(&self) -> bool {
+        let socket = match &self.io {
+            Io::Unix(stream) => socket2::SockRef::from(stream),
+            Io::Tcp(stream) => socket2::SockRef::from(stream),
+            _ => return false,
+        };
+        !matches!(socket.peek(&mut [MaybeUninit::uninit()]), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 }
 
@@ -215,7 +223,14 @@ impl AsyncRead for Io {
 
 impl AsyncWrite for Io {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        self.poll_write_vectored(cx, &[io::IoSlice::new(buf)])
+        match self.get_mut() {
+            Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
+            #[cfg(feature = "tls")]
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Half(_) => Poll::Ready(Err(io::ErrorKind::Unsupported.into())),
+        }
     }
 
     fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {

@@ -112,6 +112,14 @@ impl Decoder {
                     self.0 = if len as u64 == left { State::DataCr } else { State::Data { left: left - len as u64 } };
                     return Ok(Step::Data { skip: at, len });
                 }
+                State::DataCr if input[at..].starts_with(b"\r\n") => {
+                    at += 2;
+                    self.0 = State::Size { value: 0, digits: 0 };
+                }
+                State::Size { digits: 0, .. } if let Some((size, length)) = plain_size(&input[at..]) => {
+                    at += length;
+                    self.0 = State::Data { left: size };
+                }
                 _ => {
                     let Some(&byte) = input.get(at) else { return Ok(Step::More { skip: at }) };
                     at += 1;
@@ -153,6 +161,22 @@ impl Decoder {
             ref data @ (State::Length(_) | State::UntilClose | State::Data { .. } | State::Done) => data.clone(),
         })
     }
+}
+
+/// The usual size line at the front of `input`, read in one go: the size and the length of the line. `None` for everything else (a last
+/// chunk, an extension, a line that is not all there, a malformed one), which is left to be read byte by byte.
+fn plain_size(input: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    for (index, &byte) in input.iter().take(9).enumerate() {
+        let digit = match byte {
+            b'0'..=b'9' => byte - b'0',
+            b'a'..=b'f' => byte - b'a' + 10,
+            b'\r' if size > 0 && input.get(index + 1) == Some(&b'\n') => return Some((size, index + 2)),
+            _ => return None,
+        };
+        size = size << 4 | u64::from(digit);
+    }
+    None
 }
 
 /// How many of `left` bytes are there.

@@ -73,15 +73,23 @@ impl Decoder {
         let mut at = 0;
         loop {
             if self.left == 0 {
-                let have = self.have;
-                let take = (8 - have).min(input.len() - at);
-                self.header[have..have + take].copy_from_slice(&input[at..at + take]);
-                at += take;
-                if have + take < 8 {
-                    self.have = have + take;
-                    return Ok(Step::More { skip: at });
+                match input[at..].first_chunk() {
+                    Some(header) if self.have == 0 => {
+                        self.header = *header;
+                        at += 8;
+                    }
+                    _ => {
+                        let have = self.have;
+                        let take = (8 - have).min(input.len() - at);
+                        self.header[have..have + take].copy_from_slice(&input[at..at + take]);
+                        at += take;
+                        if have + take < 8 {
+                            self.have = have + take;
+                            return Ok(Step::More { skip: at });
+                        }
+                        self.have = 0;
+                    }
                 }
-                self.have = 0;
                 self.open()?;
                 if self.left == 0 {
                     if self.source.is_none() {

@@ -3,6 +3,7 @@
 //! Strict where leniency is how requests get smuggled or replies get cut: two `Content-Length` fields, or one beside
 //! `Transfer-Encoding`, are errors (RFC 9112 §6.3).
 
+use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::Bytes;
@@ -26,17 +27,24 @@ pub struct Headers {
 impl Headers {
     /// The first field of that name, compared without case. `None` also when its value is not UTF-8.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).and_then(|(_, value)| std::str::from_utf8(value).ok())
+        let (_, value) = self.fields.iter().find(|(field, _)| {
+            let field = &self.raw[field.clone()];
+            // Engines write names as they are usually written.
+            field == name.as_bytes() || field.eq_ignore_ascii_case(name.as_bytes())
+        })?;
+        std::str::from_utf8(&self.raw[value.clone()]).ok()
     }
 
-    fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
-        self.fields.iter().map(|(name, value)| (std::str::from_utf8(&self.raw[name.clone()]).unwrap_or_default(), &self.raw[value.clone()]))
+    /// Names and values. Names are ASCII, or the head would have been refused.
+    fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
+        self.fields.iter().map(|(name, value)| (&self.raw[name.clone()], &self.raw[value.clone()]))
     }
 }
 
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_map().entries(self.iter().map(|(name, value)| (name, String::from_utf8_lossy(value)))).finish()
+        let text = String::from_utf8_lossy;
+        f.debug_map().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
     }
 }
 
@@ -73,9 +81,10 @@ pub struct Head {
 /// # Errors
 /// When the bytes cannot become a head, or the head contradicts itself.
 pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireError> {
-    let mut fields = [httparse::EMPTY_HEADER; MAX_FIELDS];
-    let mut response = httparse::Response::new(&mut fields);
-    let length = match response.parse(buf) {
+    // Uninitialised, because filling 4 KiB would cost more than parsing the head of a ping.
+    let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
+    let mut response = httparse::Response::new(&mut []);
+    let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, buf, &mut fields) {
         Ok(httparse::Status::Complete(length)) => length,
         Ok(httparse::Status::Partial) if buf.len() >= MAX_HEAD => return Err(WireError::new("its head is longer than 64 KiB")),
         Ok(httparse::Status::Partial) => return Ok(None),
