@@ -234,3 +234,40 @@ async fn calls_about_the_engine_are_as_asked() {
         "POST /v1.44/build/prune?all=1&filters=%7B%22until%22%3A%5B%221h%22%5D%7D"
     );
 }
+
+/// Compiles only if the futures of the calls may move between threads, as `tokio::spawn` asks.
+#[test]
+fn the_futures_of_the_calls_can_be_spawned() {
+    fn send<T: Send>(_: T) {}
+    fn check(docker: &'static berth_docker::Docker) {
+        send(async { docker.list_containers(&ListContainers::default()).await });
+        send(docker.inspect_container("a"));
+        send(docker.wait_container("a", WaitCondition::Removed));
+        send(async {
+            docker
+                .logs("a", &LogsOptions::default())
+                .await?
+                .lines(80)
+                .next()
+                .await
+                .transpose()
+        });
+        send(docker.start_exec("a", false));
+        send(async {
+            let options = berth_docker::pull::PullImage::default();
+            docker.pull_image("a", options).await?.wait().await
+        });
+        send(async { docker.load_images(berth_docker::Body::Empty).await });
+        send(async {
+            docker
+                .get_archive("a", "/")
+                .await?
+                .tar
+                .next()
+                .await
+                .transpose()
+        });
+        send(async { docker.system_df(&SystemDfOptions::default()).await });
+    }
+    let _: fn(&'static berth_docker::Docker) = check;
+}
