@@ -1,4 +1,4 @@
-//! One worker per pod: the only one that touches that pod. It looks, asks [`decide`], carries out the step, and waits for what happens next.
+//! One worker per pod: the only one that touches that pod. It looks, asks [`crate::decide`], carries out the step, and waits for what happens next.
 //!
 //! Nothing polls: the engine's events wake the worker they are about, and a slow relist only guards against events that the engine lost.
 //! The workers know the engine through berth-pod alone; what they may not know is who wants the pods and who reads the notices.
@@ -94,14 +94,23 @@ struct Shared {
 
 impl Shared {
     fn wake(&self, uid: &str) {
-        let wake = self.wakes.lock().unwrap_or_else(PoisonError::into_inner).get(uid).cloned();
+        let wake = self
+            .wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(uid)
+            .cloned();
         if let Some(wake) = wake {
             wake.notify_one();
         }
     }
 
     fn wake_all(&self) {
-        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).values().for_each(|wake| wake.notify_one());
+        self.wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .for_each(|wake| wake.notify_one());
     }
 }
 
@@ -159,7 +168,11 @@ impl PodWorkers {
     fn spawn(&mut self, pod: Pod, removal: Option<Option<u32>>, succeeded: Option<bool>) {
         let uid = pod.metadata.uid.to_string();
         let wake = Arc::new(Notify::new());
-        self.shared.wakes.lock().unwrap_or_else(PoisonError::into_inner).insert(uid.clone(), wake.clone());
+        self.shared
+            .wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(uid.clone(), wake.clone());
         let (removal, removals) = watch::channel(removal);
         let worker = act::Worker::new(self.shared.clone(), pod.clone(), wake, removals, succeeded);
         let key = uid.clone();
@@ -169,7 +182,11 @@ impl PodWorkers {
 
     /// Lets go of a pod: its worker ends at once, its containers go on as they are.
     pub fn leave(&mut self, uid: &str) {
-        self.shared.wakes.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+        self.shared
+            .wakes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(uid);
         if let Some(handle) = self.running.remove(uid) {
             handle.task.abort();
         }
@@ -205,9 +222,16 @@ impl PodWorkers {
                 Err(error) => std::panic::resume_unwind(error.into_panic()),
             };
             // A worker that ended just as another took its place is not heard.
-            let Some(handle) = self.running.get(&uid).filter(|handle| handle.task.is_finished()) else { continue };
+            let Some(handle) = self
+                .running
+                .get(&uid)
+                .filter(|handle| handle.task.is_finished())
+            else {
+                continue;
+            };
             if let Outcome::Finished { succeeded } = outcome {
-                self.finished.insert(uid.clone(), (handle.pod.clone(), succeeded));
+                self.finished
+                    .insert(uid.clone(), (handle.pod.clone(), succeeded));
             }
             self.leave(&uid);
             return Some((uid, Report::Ended(outcome)));
@@ -229,11 +253,17 @@ async fn dispatch(shared: Arc<Shared>) {
     let docker = shared.runtime.docker();
     // Our clock is the engine's on one host; elsewhere the engine is asked for its own.
     let since_nanos = match docker.listener_process_id().await {
-        Some(_) => SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok().and_then(|now| i64::try_from(now.as_nanos()).ok()),
+        Some(_) => SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .ok()
+            .and_then(|now| i64::try_from(now.as_nanos()).ok()),
         None => None,
     };
     let filters = Filters::new().kind("container").label(labels::POD_UID);
-    let mut events = docker.events(EventsOptions { filters, since_nanos });
+    let mut events = docker.events(EventsOptions {
+        filters,
+        since_nanos,
+    });
     while let Some(item) = events.next().await {
         match item {
             Ok(EventItem::Event(event)) => {
@@ -241,9 +271,13 @@ async fn dispatch(shared: Arc<Shared>) {
                     shared.wake(uid);
                 }
             }
-            Ok(EventItem::Disconnected(error)) => tracing::warn!("the engine's events stopped, trying again: {error}"),
+            Ok(EventItem::Disconnected(error)) => {
+                tracing::warn!("the engine's events stopped, trying again: {error}")
+            }
             Ok(_) => shared.wake_all(),
-            Err(error) => tracing::warn!("the engine does not tell its events, so pods are looked at every 10 seconds: {error}"),
+            Err(error) => tracing::warn!(
+                "the engine does not tell its events, so pods are looked at every 10 seconds: {error}"
+            ),
         }
     }
     loop {

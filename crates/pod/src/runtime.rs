@@ -136,7 +136,15 @@ impl Runtime {
                 .collect(),
                 ..Default::default()
             };
-            self.docker.create_volume(&volume).await?;
+            // A volume that is there stays as it is, also when the pod now wants it in memory, or larger.
+            let there = self.docker.create_volume(&volume).await?;
+            if there.options != volume.driver_opts {
+                self.docker
+                    .remove_volume(&volume.name, false)
+                    .await
+                    .or_else(gone)?;
+                self.docker.create_volume(&volume).await?;
+            }
         }
         Ok(())
     }

@@ -84,7 +84,9 @@ impl Worker {
             let wanted = match removal {
                 Some(seconds) => {
                     let seconds = seconds.unwrap_or(self.pod.spec.termination_grace_period_seconds);
-                    Wanted::Delete { grace: Duration::from_secs(seconds.into()) }
+                    Wanted::Delete {
+                        grace: Duration::from_secs(seconds.into()),
+                    }
                 }
                 None => Wanted::Run(&self.pod),
             };
@@ -121,13 +123,22 @@ impl Worker {
     async fn look(&mut self) {
         let mut pause = FIRST_PAUSE;
         loop {
-            match self.shared.runtime.observe(Some(self.pod.metadata.uid.as_str())).await {
+            match self
+                .shared
+                .runtime
+                .observe(Some(self.pod.metadata.uid.as_str()))
+                .await
+            {
                 Ok(seen) => {
                     self.observed = translate::observed(&seen);
                     break;
                 }
                 Err(error) if pause == FIRST_PAUSE => {
-                    self.tell(What::Failed { container: None, message: error.to_string() }).await;
+                    self.tell(What::Failed {
+                        container: None,
+                        message: error.to_string(),
+                    })
+                    .await;
                 }
                 Err(error) => tracing::debug!(%error, "still no answer"),
             }
@@ -142,27 +153,49 @@ impl Worker {
     async fn tell_changes(&mut self) {
         let mut news = Vec::new();
         for instance in &self.observed.instances {
-            let before = self.told.insert(instance.id.clone(), instance.state.clone());
+            let before = self
+                .told
+                .insert(instance.id.clone(), instance.state.clone());
             let container = instance.name.clone();
             let id = ContainerId::new(&*instance.id.0);
             match (&instance.state, before) {
                 (State::Running { .. }, Some(State::Running { .. })) => {}
-                (State::Running { .. }, _) if !self.looked => news.push(What::Found { container, id }),
-                (State::Running { .. }, _) => news.push(What::Started { container, id, attempt: instance.attempt }),
+                (State::Running { .. }, _) if !self.looked => {
+                    news.push(What::Found { container, id })
+                }
+                (State::Running { .. }, _) => news.push(What::Started {
+                    container,
+                    id,
+                    attempt: instance.attempt,
+                }),
                 (State::Exited(_), None) if !self.looked => {}
                 (State::Exited(_), Some(State::Exited(_))) => {}
                 (State::Exited(exit), before) => {
                     // It ran and ended between two looks.
                     if exit.started_at.is_some() && !matches!(before, Some(State::Running { .. })) {
-                        news.push(What::Started { container: container.clone(), id, attempt: instance.attempt });
+                        news.push(What::Started {
+                            container: container.clone(),
+                            id,
+                            attempt: instance.attempt,
+                        });
                     }
                     let reason = status::exit_reason(exit).to_owned();
-                    news.push(What::Exited { container, exit_code: exit.exit_code, reason, message: exit.error.clone() });
+                    news.push(What::Exited {
+                        container,
+                        exit_code: exit.exit_code,
+                        reason,
+                        message: exit.error.clone(),
+                    });
                 }
                 (State::Created | State::Removing, _) => {}
             }
         }
-        let ids: Vec<&observed::ContainerId> = self.observed.instances.iter().map(|instance| &instance.id).collect();
+        let ids: Vec<&observed::ContainerId> = self
+            .observed
+            .instances
+            .iter()
+            .map(|instance| &instance.id)
+            .collect();
         self.told.retain(|id, _| ids.contains(&id));
         for what in news {
             self.tell(what).await;
@@ -173,7 +206,12 @@ impl Worker {
     async fn rest(&mut self, until: Option<SystemTime>) {
         // An unread receiver is fine: nobody waits for this pod in particular.
         let _ = self.shared.settled.send(self.pod.metadata.uid.to_string());
-        let limit = until.map_or(RELIST, |until| until.duration_since(SystemTime::now()).unwrap_or_default().min(RELIST));
+        let limit = until.map_or(RELIST, |until| {
+            until
+                .duration_since(SystemTime::now())
+                .unwrap_or_default()
+                .min(RELIST)
+        });
         tokio::select! {
             () = self.wake.notified() => {}
             _ = self.removal.changed() => {}
@@ -186,15 +224,28 @@ impl Worker {
         let done = match step {
             Step::Settled => return Next::Rest { until: None },
             Step::Wait { until } => return self.wait(*until).await,
-            Step::Finished { succeeded } => return Next::End(Outcome::Finished { succeeded: *succeeded }),
+            Step::Finished { succeeded } => {
+                return Next::End(Outcome::Finished {
+                    succeeded: *succeeded,
+                });
+            }
             Step::Gone => return self.gone().await,
-            Step::CreateSandbox { attempt, hash } => self.create_sandbox(*attempt, &hash.to_string()).await,
+            Step::CreateSandbox { attempt, hash } => {
+                self.create_sandbox(*attempt, &hash.to_string()).await
+            }
             Step::StopSandbox { id } => self.stop_sandbox(id).await,
             Step::RemoveSandbox { id } => self.remove_sandbox(id).await,
             Step::InspectImage { image, .. } => self.inspect_image(image).await,
             Step::PullImage { container, image } => self.pull_image(container, image).await,
-            Step::CreateContainer { container, attempt, hash, sandbox, .. } => {
-                self.create_container(container, *attempt, *hash, sandbox).await
+            Step::CreateContainer {
+                container,
+                attempt,
+                hash,
+                sandbox,
+                ..
+            } => {
+                self.create_container(container, *attempt, *hash, sandbox)
+                    .await
             }
             Step::StartContainer { container, id, .. } => self.start_container(container, id).await,
             Step::StopContainers { containers, grace } => {
@@ -207,12 +258,18 @@ impl Worker {
                         StopReason::NotWanted => "it is no longer in the spec",
                         StopReason::Superseded => "a newer instance runs",
                     };
-                    self.tell(What::Stopping { container: stop.container.clone(), grace: *grace, why: why.to_owned() }).await;
+                    self.tell(What::Stopping {
+                        container: stop.container.clone(),
+                        grace: *grace,
+                        why: why.to_owned(),
+                    })
+                    .await;
                 }
                 let runtime = &self.shared.runtime;
                 let mut stops = tokio::task::JoinSet::new();
                 for stop in containers {
-                    let (runtime, id, grace) = (runtime.clone(), ContainerId::new(&*stop.id.0), *grace);
+                    let (runtime, id, grace) =
+                        (runtime.clone(), ContainerId::new(&*stop.id.0), *grace);
                     stops.spawn(async move { runtime.stop_container(&id, grace).await });
                 }
                 while let Some(result) = stops.join_next().await {
@@ -224,7 +281,10 @@ impl Worker {
                 }
                 match failed {
                     Some(failed) => Err(failed),
-                    None => Ok(Done { outcome: history::Outcome::Done, look: true }),
+                    None => Ok(Done {
+                        outcome: history::Outcome::Done,
+                        look: true,
+                    }),
                 }
             }
             Step::RemoveContainer { id, .. } => self.remove_container(id).await,
@@ -239,7 +299,10 @@ impl Worker {
                 self.tell_changes().await;
                 Next::Decide
             }
-            Err(Failed { message, misconfigured }) => {
+            Err(Failed {
+                message,
+                misconfigured,
+            }) => {
                 let outcome = if misconfigured {
                     history::Outcome::Misconfigured(message.clone())
                 } else {
@@ -265,9 +328,19 @@ impl Worker {
             self.waiting = Some(until);
             let seen = status::status(&self.pod, &self.observed, &self.history, SystemTime::now());
             for container in &seen.containers {
-                if let ContainerState::Waiting { reason, until: Some(until), .. } = container.state {
+                if let ContainerState::Waiting {
+                    reason,
+                    until: Some(until),
+                    ..
+                } = container.state
+                {
                     let (container, reason) = (Some(container.name.clone()), reason.to_owned());
-                    self.tell(What::Waiting { container, reason, until }).await;
+                    self.tell(What::Waiting {
+                        container,
+                        reason,
+                        until,
+                    })
+                    .await;
                 }
             }
         }
@@ -276,23 +349,42 @@ impl Worker {
 
     /// Removes what is left of a pod without containers.
     async fn gone(&mut self) -> Next {
-        match self.shared.runtime.remove_volumes(&translate::identity(&self.pod)).await {
+        match self
+            .shared
+            .runtime
+            .remove_volumes(&translate::identity(&self.pod))
+            .await
+        {
             Ok(()) => {
                 self.tell(What::Removed).await;
-                Next::End(Outcome::Removed { succeeded: self.succeeded })
+                Next::End(Outcome::Removed {
+                    succeeded: self.succeeded,
+                })
             }
             Err(error) => {
-                self.tell(What::Failed { container: None, message: error.to_string() }).await;
-                Next::Rest { until: SystemTime::now().checked_add(LAST_PAUSE) }
+                self.tell(What::Failed {
+                    container: None,
+                    message: error.to_string(),
+                })
+                .await;
+                Next::Rest {
+                    until: SystemTime::now().checked_add(LAST_PAUSE),
+                }
             }
         }
     }
 
     async fn create_sandbox(&mut self, attempt: u32, hash: &str) -> Result<Done, Failed> {
         let image = self.shared.options.sandbox_image.as_deref();
-        let spec = translate::sandbox(&self.pod, attempt, hash, image);
+        let resolver = match self.host().await?.is_local {
+            true => std::fs::read_to_string("/etc/resolv.conf").ok(),
+            false => None,
+        };
+        let spec = translate::sandbox(&self.pod, attempt, hash, image, resolver.as_deref());
         let id = self.shared.runtime.run_sandbox(&spec).await?;
-        let Some(berth_pod::observe::Observed::Sandbox(sandbox)) = self.shared.runtime.look_at(id.as_str()).await? else {
+        let Some(berth_pod::observe::Observed::Sandbox(sandbox)) =
+            self.shared.runtime.look_at(id.as_str()).await?
+        else {
             return Ok(Done::LOOK);
         };
         let ip = sandbox.ip.clone();
@@ -303,28 +395,45 @@ impl Worker {
     }
 
     async fn stop_sandbox(&mut self, id: &observed::SandboxId) -> Result<Done, Failed> {
-        self.shared.runtime.stop_sandbox(&SandboxId::new(&*id.0)).await?;
+        self.shared
+            .runtime
+            .stop_sandbox(&SandboxId::new(&*id.0))
+            .await?;
         Ok(Done::LOOK)
     }
 
     async fn remove_sandbox(&mut self, id: &observed::SandboxId) -> Result<Done, Failed> {
-        self.shared.runtime.remove_sandbox(&SandboxId::new(&*id.0)).await?;
+        self.shared
+            .runtime
+            .remove_sandbox(&SandboxId::new(&*id.0))
+            .await?;
         self.observed.sandboxes.retain(|sandbox| sandbox.id != *id);
         Ok(Done::DONE)
     }
 
     async fn inspect_image(&mut self, image: &str) -> Result<Done, Failed> {
         let present = self.shared.runtime.image_id(image).await?.is_some();
-        Ok(Done { outcome: history::Outcome::Image { present }, look: false })
+        Ok(Done {
+            outcome: history::Outcome::Image { present },
+            look: false,
+        })
     }
 
     async fn pull_image(&mut self, container: &str, image: &str) -> Result<Done, Failed> {
-        self.tell(What::Pulling { image: image.to_owned() }).await;
+        self.tell(What::Pulling {
+            image: image.to_owned(),
+        })
+        .await;
         let begun = Instant::now();
-        let credentials = self.shared.runtime.credentials(image).await.map_err(|error| Failed {
-            message: format!("the registry credentials for {image} cannot be read: {error}"),
-            misconfigured: false,
-        })?;
+        let credentials = self
+            .shared
+            .runtime
+            .credentials(image)
+            .await
+            .map_err(|error| Failed {
+                message: format!("the registry credentials for {image} cannot be read: {error}"),
+                misconfigured: false,
+            })?;
         let (shared, pod) = (self.shared.clone(), &self.pod);
         let notices = |progress: &berth_docker::pull::PullProgress| {
             let what = What::PullProgress {
@@ -343,9 +452,16 @@ impl Worker {
                 what,
             });
         };
-        self.shared.runtime.pull_image(image, credentials.as_ref(), notices).await?;
+        self.shared
+            .runtime
+            .pull_image(image, credentials.as_ref(), notices)
+            .await?;
         tracing::debug!(%container, %image, "pulled");
-        self.tell(What::Pulled { image: image.to_owned(), took: begun.elapsed() }).await;
+        self.tell(What::Pulled {
+            image: image.to_owned(),
+            took: begun.elapsed(),
+        })
+        .await;
         Ok(Done::DONE)
     }
 
@@ -356,20 +472,45 @@ impl Worker {
         hash: crate::hash::SpecHash,
         sandbox: &observed::SandboxId,
     ) -> Result<Done, Failed> {
-        let Some(container) = self.pod.container(name) else { return Ok(Done::LOOK) };
+        let Some(container) = self.pod.container(name) else {
+            return Ok(Done::LOOK);
+        };
         let host = self.host().await?;
         for mount in &container.volume_mounts {
-            if let Some(VolumeSource::HostPath(path)) = self.pod.volume(&mount.name).map(|volume| &volume.source) {
-                volume::prepare(path, host.is_local).map_err(|message| Failed { message, misconfigured: true })?;
+            if let Some(VolumeSource::HostPath(path)) =
+                self.pod.volume(&mount.name).map(|volume| &volume.source)
+            {
+                volume::prepare(path, host.is_local).map_err(|message| Failed {
+                    message,
+                    misconfigured: true,
+                })?;
             }
         }
-        let ip = self.observed.current_sandbox().and_then(|sandbox| sandbox.ip);
-        let facts = Facts { pod_ip: ip.unwrap_or(host.address), host_ip: host.address, node_name: host.name.clone() };
-        let spec = translate::container(&self.pod, container, attempt, &hash.to_string(), &facts, host.memory);
+        let ip = self
+            .observed
+            .current_sandbox()
+            .and_then(|sandbox| sandbox.ip);
+        let facts = Facts {
+            pod_ip: ip.unwrap_or(host.address),
+            host_ip: host.address,
+            node_name: host.name.clone(),
+        };
+        let spec = translate::container(
+            &self.pod,
+            container,
+            attempt,
+            &hash.to_string(),
+            &facts,
+            host.memory,
+        );
         let image = container.image.clone();
         let pod = translate::identity(&self.pod);
         let sandbox_id = SandboxId::new(&*sandbox.0);
-        let id = self.shared.runtime.create_container(&spec, &pod, &sandbox_id, self.pod.spec.host_pid).await?;
+        let id = self
+            .shared
+            .runtime
+            .create_container(&spec, &pod, &sandbox_id, self.pod.spec.host_pid)
+            .await?;
         self.observed.instances.push(Instance {
             id: observed::ContainerId(id.to_string()),
             sandbox: sandbox.clone(),
@@ -384,44 +525,82 @@ impl Worker {
         Ok(Done::DONE)
     }
 
-    async fn start_container(&mut self, name: &str, id: &observed::ContainerId) -> Result<Done, Failed> {
-        self.shared.runtime.start_container(&ContainerId::new(&*id.0)).await?;
+    async fn start_container(
+        &mut self,
+        name: &str,
+        id: &observed::ContainerId,
+    ) -> Result<Done, Failed> {
+        self.shared
+            .runtime
+            .start_container(&ContainerId::new(&*id.0))
+            .await?;
         tracing::debug!(container = name, %id, "started");
-        if let Some(instance) = self.observed.instances.iter_mut().find(|instance| instance.id == *id) {
-            instance.state = State::Running { started_at: Some(SystemTime::now()) };
+        if let Some(instance) = self
+            .observed
+            .instances
+            .iter_mut()
+            .find(|instance| instance.id == *id)
+        {
+            instance.state = State::Running {
+                started_at: Some(SystemTime::now()),
+            };
         }
         Ok(Done::DONE)
     }
 
     async fn remove_container(&mut self, id: &observed::ContainerId) -> Result<Done, Failed> {
-        self.shared.runtime.remove_container(&ContainerId::new(&*id.0)).await?;
-        self.observed.instances.retain(|instance| instance.id != *id);
+        self.shared
+            .runtime
+            .remove_container(&ContainerId::new(&*id.0))
+            .await?;
+        self.observed
+            .instances
+            .retain(|instance| instance.id != *id);
         Ok(Done::DONE)
     }
 
     async fn host(&self) -> Result<&HostFacts, Failed> {
         let runtime = &self.shared.runtime;
-        let facts = self.shared.host.0.get_or_try_init(async || -> Result<HostFacts, berth_pod::Error> {
-            let is_local = runtime.engine_process().await.is_some();
-            if is_local && let Some(facts) = local_facts() {
-                return Ok(facts);
-            }
-            let info = runtime.docker().info().await?;
-            let memory = u64::try_from(info.mem_total).unwrap_or_default();
-            // Where another host's engine can be reached from its containers is not known here.
-            Ok(HostFacts { name: info.name, memory, address: Ipv4Addr::LOCALHOST.into(), is_local })
-        });
+        let facts =
+            self.shared
+                .host
+                .0
+                .get_or_try_init(async || -> Result<HostFacts, berth_pod::Error> {
+                    let is_local = runtime.engine_process().await.is_some();
+                    if is_local && let Some(facts) = local_facts() {
+                        return Ok(facts);
+                    }
+                    let info = runtime.docker().info().await?;
+                    let memory = u64::try_from(info.mem_total).unwrap_or_default();
+                    // Where another host's engine can be reached from its containers is not known here.
+                    Ok(HostFacts {
+                        name: info.name,
+                        memory,
+                        address: Ipv4Addr::LOCALHOST.into(),
+                        is_local,
+                    })
+                });
         Ok(facts.await?)
     }
 }
 
 /// The name, the memory and the address of this host; `None` when one cannot be read.
 fn local_facts() -> Option<HostFacts> {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?.trim().to_owned();
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname")
+        .ok()?
+        .trim()
+        .to_owned();
     let meminfo = std::fs::read_to_string("/proc/meminfo").ok()?;
-    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    let total = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:"))?;
     let kibibytes: u64 = total.trim().strip_suffix("kB")?.trim().parse().ok()?;
-    Some(HostFacts { name, memory: kibibytes.saturating_mul(1024), address: local_address(), is_local: true })
+    Some(HostFacts {
+        name,
+        memory: kibibytes.saturating_mul(1024),
+        address: local_address(),
+        is_local: true,
+    })
 }
 
 /// The address this host has towards the outside; the loopback's when it has no route.
@@ -432,7 +611,9 @@ fn local_address() -> IpAddr {
         socket.connect(remote).ok()?;
         Some(socket.local_addr().ok()?.ip())
     };
-    towards("0.0.0.0:0", "192.0.2.1:9").or_else(|| towards("[::]:0", "[2001:db8::1]:9")).unwrap_or(Ipv4Addr::LOCALHOST.into())
+    towards("0.0.0.0:0", "192.0.2.1:9")
+        .or_else(|| towards("[::]:0", "[2001:db8::1]:9"))
+        .unwrap_or(Ipv4Addr::LOCALHOST.into())
 }
 
 /// How a step went well.
@@ -443,8 +624,14 @@ struct Done {
 }
 
 impl Done {
-    const DONE: Self = Self { outcome: history::Outcome::Done, look: false };
-    const LOOK: Self = Self { outcome: history::Outcome::Done, look: true };
+    const DONE: Self = Self {
+        outcome: history::Outcome::Done,
+        look: false,
+    };
+    const LOOK: Self = Self {
+        outcome: history::Outcome::Done,
+        look: true,
+    };
 }
 
 /// How a step failed.
@@ -455,6 +642,9 @@ struct Failed {
 
 impl From<berth_pod::Error> for Failed {
     fn from(error: berth_pod::Error) -> Self {
-        Self { message: error.to_string(), misconfigured: error.is_config() }
+        Self {
+            message: error.to_string(),
+            misconfigured: error.is_config(),
+        }
     }
 }
