@@ -301,3 +301,25 @@ async fn a_console_size_for_an_exec_needs_an_engine_that_knows_it() {
         "{error}"
     );
 }
+
+#[tokio::test(start_paused = true)]
+async fn an_engine_that_does_not_take_up_the_connection_is_not_waited_for_for_ever() {
+    for call in ["attach", "exec"] {
+        let engine = Scripted::new("1.44", [Answer::SayAndHang(Vec::new())]);
+        let result = match call {
+            "attach" => engine.docker.attach("web", &AttachOptions::default()).await,
+            _ => engine.docker.start_exec("e1", false).await,
+        };
+        let error = result.expect_err("silence");
+        assert!(
+            matches!(
+                error.kind(),
+                ErrorKind::TimedOut {
+                    phase: Phase::Headers,
+                    ..
+                }
+            ),
+            "{call}: {error}"
+        );
+    }
+}

@@ -4,7 +4,7 @@ use super::{Attached, Gate, TerminalSize, about, flag};
 use crate::client::{Docker, Framing};
 use crate::error::Error;
 use crate::model::{ContainerInspect, CreateExecResponse, ExecConfig, ExecInspect, StartExec};
-use crate::request::{Deadline, Method, Operation, Request};
+use crate::request::{Method, Operation, Request};
 
 /// What [`Docker::attach`] attaches.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -142,8 +142,8 @@ impl Docker {
 
     /// Attaches to a container's main process. Attach before the start to miss nothing.
     ///
-    /// `POST /containers/{id}/attach`. Deadline: none. Dropping the future or the streams detaches; the container goes
-    /// on, except that its input ends if it was created with `stdin_once`.
+    /// `POST /containers/{id}/attach`. Deadline: short until attached, then none. Dropping the future or the streams
+    /// detaches; the container goes on, except that its input ends if it was created with `stdin_once`.
     ///
     /// # Errors
     /// 404 when there is no such container; 409 when it is paused or restarting; 400 when nothing is to be attached.
@@ -164,8 +164,7 @@ impl Docker {
         .query_some("stdout", flag(options.stdout))
         .query_some("stderr", flag(options.stderr))
         .query_some("logs", flag(options.logs))
-        .query_some("detachKeys", options.detach_keys.as_deref())
-        .deadline(Deadline::Stream { idle: None });
+        .query_some("detachKeys", options.detach_keys.as_deref());
         let upgraded = self.send_upgrade(request).await?;
         let framing = match content_framing(upgraded.headers()) {
             Some(framing) => framing,
