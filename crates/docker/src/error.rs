@@ -141,11 +141,13 @@ struct Inner {
     subject: Option<String>,
     endpoint: Option<Arc<str>>,
     kind: ErrorKind,
+    /// Whether it is certain that the request was not sent, although another one was before it.
+    unsent: bool,
 }
 
 impl Error {
     pub(crate) fn new(operation: Operation, kind: ErrorKind) -> Self {
-        Self(Box::new(Inner { operation, subject: None, endpoint: None, kind }))
+        Self(Box::new(Inner { operation, subject: None, endpoint: None, kind, unsent: false }))
     }
 
     pub(crate) fn invalid(operation: Operation, message: impl Into<String>) -> Self {
@@ -172,9 +174,13 @@ impl Error {
         self
     }
 
-    /// Says that it happened on the way to another call.
-    pub(crate) fn during(mut self, operation: Operation) -> Self {
+    /// Says that it happened on the way to another call, whose own request has not been sent.
+    pub(crate) fn before(mut self, operation: Operation) -> Self {
         self.0.operation = operation;
+        self.0.unsent = true;
+        if let ErrorKind::NoAnswer { sent, .. } | ErrorKind::TimedOut { sent, .. } = &mut self.0.kind {
+            *sent = false;
+        }
         self
     }
 
@@ -247,7 +253,7 @@ impl Error {
     pub fn effect_is_unknown(&self) -> bool {
         match self.0.kind {
             ErrorKind::NoAnswer { sent, .. } | ErrorKind::TimedOut { sent, .. } => sent,
-            ErrorKind::Malformed { .. } | ErrorKind::Cancelled { .. } => true,
+            ErrorKind::Malformed { .. } | ErrorKind::Cancelled { .. } => !self.0.unsent,
             _ => false,
         }
     }
@@ -255,7 +261,7 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, subject, endpoint, kind } = &*self.0;
+        let Inner { operation, subject, endpoint, kind, .. } = &*self.0;
         write!(f, "{operation}")?;
         if let Some(subject) = subject {
             write!(f, " {subject}")?;

@@ -101,9 +101,11 @@ impl Failure {
     pub(crate) fn is_stale_connection(&self) -> bool {
         match self {
             Self::Closed => true,
-            Self::Io(error) => {
-                matches!(error.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected)
-            }
+            // TLS calls an end without close_notify an unexpected one.
+            Self::Io(error) => matches!(
+                error.kind(),
+                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected | io::ErrorKind::UnexpectedEof
+            ),
             _ => false,
         }
     }

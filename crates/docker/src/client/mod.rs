@@ -351,15 +351,16 @@ impl Docker {
             return Err(Error::invalid(request.operation, format!("the request cannot be sent: {fault}")));
         }
         let mut may_renegotiate = true;
-        let mut fresh = lane == Lane::Stream;
+        let replayable = !matches!(request.body, Body::Stream(_));
+        // A kept connection may turn out to be dead, and what cannot be sent twice would be lost with it.
+        let mut fresh = lane == Lane::Stream || !replayable;
         loop {
             progress.restart();
             let version = match request.unversioned {
                 true => None,
-                false => Some(self.agree().await.map_err(|error| error.during(request.operation))?),
+                false => Some(self.version_for(request.operation).await?),
             };
-            let replayable = !matches!(request.body, Body::Stream(_));
-            let kept = if fresh { None } else { self.0.pool.take(!(request.method.is_read() && replayable)).await };
+            let kept = if fresh { None } else { self.0.pool.take(!request.method.is_read()).await };
             let reused = kept.is_some();
             let mut conn = match kept {
                 Some(conn) => conn,
@@ -389,7 +390,8 @@ impl Docker {
                     return Err(Error::new(request.operation, ErrorKind::NoCommonVersion { engine: minimum, client: ApiVersion::CEILING }));
                 }
                 self.0.agreed_version.store(0, Relaxed);
-                if Some(self.agree().await?) != version {
+                progress.restart();
+                if Some(self.version_for(request.operation).await?) != version {
                     continue;
                 }
             }
@@ -483,20 +485,25 @@ impl Docker {
     /// # Errors
     /// When the engine does not answer, or speaks no version that this client does.
     pub async fn api_version(&self) -> Result<ApiVersion, Error> {
-        match tokio::time::timeout(self.0.deadline, self.agree()).await {
-            Ok(result) => result,
-            Err(_) => Err(Error::timed_out(Operation::NEGOTIATE, Phase::Headers, self.0.deadline)),
-        }
-        .map_err(|error| error.located(None, &self.0.endpoint))
+        self.version_for(Operation::NEGOTIATE).await.map_err(|error| error.located(None, &self.0.endpoint))
     }
 
+    /// The API version for a call that is about to be made. What fails here fails before the call has had any effect.
+    async fn version_for(&self, operation: Operation) -> Result<ApiVersion, Error> {
+        if let Some(version) = self.0.pinned.or_else(|| ApiVersion::unpack(self.0.agreed_version.load(Relaxed))) {
+            return Ok(version);
+        }
+        // Calls without a deadline of their own do not wait for ever behind a negotiation that is stuck.
+        let limit = self.0.deadline;
+        let agreed = match tokio::time::timeout(limit, Box::pin(self.agree())).await {
+            Ok(agreed) => agreed,
+            Err(_) => Err(Error::timed_out(operation, Phase::Headers, limit)),
+        };
+        agreed.map_err(|error| error.before(operation))
+    }
+
+    /// Asks the engine, unless another call has done so meanwhile.
     async fn agree(&self) -> Result<ApiVersion, Error> {
-        if let Some(version) = self.0.pinned {
-            return Ok(version);
-        }
-        if let Some(version) = ApiVersion::unpack(self.0.agreed_version.load(Relaxed)) {
-            return Ok(version);
-        }
         let _turn = self.0.negotiating.lock().await;
         if let Some(version) = ApiVersion::unpack(self.0.agreed_version.load(Relaxed)) {
             return Ok(version);

@@ -7,9 +7,10 @@
 use std::future::poll_fn;
 use std::sync::Mutex;
 use std::task::Poll;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
+use tokio::time::Instant;
 
 use crate::transport::{ConnectError, Connector, Conn};
 

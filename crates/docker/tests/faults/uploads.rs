@@ -233,7 +233,8 @@ fn an_upload_in_pieces_arrives_as_it_was() {
         assert_eq!(outcome.items, ["\"one two three\""]);
         let empty = Body::Stream(Box::pin(futures_util::stream::empty()));
         assert_eq!(Call::Reply.send(&docker, upload(empty)).await.items, [""]);
-        at_rest(&docker, 1);
+        // Each went on a fresh connection, which is as good as any other afterwards.
+        at_rest(&docker, 2);
         drop(docker);
         server.finish().await;
     });
