@@ -438,7 +438,9 @@ impl FakeEngine {
                     .iter()
                     .flat_map(|process| &process.tasks)
                     .for_each(AbortHandle::abort);
-                container.pipes.close(inner.clock.nanos(), container.exit_code);
+                container
+                    .pipes
+                    .close(inner.clock.nanos(), container.exit_code);
             }
             state.names.clear();
         }

@@ -362,6 +362,21 @@ pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
     }
 }
 
+/// 200 with a JSON array, each item written and dropped before the next is made: lists can be long.
+pub(crate) fn json_list<T: Serialize>(items: impl Iterator<Item = T>) -> Response<Body> {
+    let mut bytes = vec![b'['];
+    for item in items {
+        if bytes.len() > 1 {
+            bytes.push(b',');
+        }
+        if let Err(error) = serde_json::to_writer(&mut bytes, &item) {
+            return ApiError::internal(error.to_string()).into_response();
+        }
+    }
+    bytes.extend_from_slice(b"]\n");
+    typed("application/json", full(bytes))
+}
+
 pub(crate) fn created(value: &impl Serialize) -> Response<Body> {
     let mut reply = json(value);
     *reply.status_mut() = StatusCode::CREATED;

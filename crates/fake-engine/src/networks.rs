@@ -256,7 +256,14 @@ impl Network {
 /// The MAC address the engine derives from an IPv4 address.
 pub(crate) fn mac_of(address: u32) -> String {
     let [a, b, c, d] = address.to_be_bytes();
-    format!("02:42:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+    let mut text = "02:42".to_owned();
+    for byte in [a, b, c, d] {
+        text.push(':');
+        for digit in [byte >> 4, byte & 0xf] {
+            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
+        }
+    }
+    text
 }
 
 impl State {
@@ -385,11 +392,11 @@ impl State {
                 };
                 let range = host_port_range(&binding.host_port).filter(|(first, _)| *first != 0);
                 let public = self.choose_port(range, protocol, ips[0], &published).ok_or_else(|| {
-                    let endpoint = crate::images::store::digest(&format!("{container_id}bridge"));
+                    let endpoint = Rng::derived_id(&[&container_id, "bridge"]);
                     let prefix = if self.api.at_least(48) { "failed to set up container networking: " } else { "" };
                     ApiError::internal(format!(
                         "{prefix}driver failed programming external connectivity on endpoint {name} ({}): Bind for {}:{} failed: port is already allocated",
-                        endpoint.trim_start_matches("sha256:"),
+                        endpoint,
                         ips[0],
                         binding.host_port
                     ))
@@ -503,7 +510,10 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         return Err(ApiError::bad("invalid name: name is empty"));
     }
     if matches!(body.name.as_str(), "bridge" | "host" | "none") {
-        return Err(ApiError::forbidden(format!("operation is not permitted on predefined {} network", body.name)));
+        return Err(ApiError::forbidden(format!(
+            "operation is not permitted on predefined {} network",
+            body.name
+        )));
     }
     if !matches!(body.driver.as_str(), "" | "bridge" | "default") {
         return Err(ApiError::not_found(format!(

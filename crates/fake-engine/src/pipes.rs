@@ -28,13 +28,22 @@ pub(crate) struct Pipes {
 pub(crate) struct PipeState {
     pub(crate) log: Log,
     attached: Vec<mpsc::Sender<Chunk>>,
-    stdin: Option<(Option<mpsc::Sender<Bytes>>, Option<mpsc::Receiver<Bytes>>)>,
+    stdin: Option<Stdin>,
     /// The number of the run whose output is open; `None` while no process runs.
     pub(crate) run: Option<u64>,
     /// The processes are frozen: what they write, and their end, waits.
     paused: bool,
     /// How the last run ended; it outlives the container for those who wait for its removal.
     pub(crate) exit_code: i64,
+}
+
+/// Both ends of stdin.
+#[derive(Debug)]
+struct Stdin {
+    /// For clients; `None` once stdin was closed.
+    writer: Option<mpsc::Sender<Bytes>>,
+    /// For the process; `None` once it was taken.
+    reader: Option<mpsc::Receiver<Bytes>>,
 }
 
 impl Pipes {
@@ -108,25 +117,28 @@ impl PipeState {
         rx
     }
 
-    fn stdin(&mut self) -> &mut (Option<mpsc::Sender<Bytes>>, Option<mpsc::Receiver<Bytes>>) {
+    fn stdin(&mut self) -> &mut Stdin {
         self.stdin.get_or_insert_with(|| {
-            let (tx, rx) = mpsc::channel(STDIN_DEPTH);
-            (Some(tx), Some(rx))
+            let (writer, reader) = mpsc::channel(STDIN_DEPTH);
+            Stdin {
+                writer: Some(writer),
+                reader: Some(reader),
+            }
         })
     }
 
     /// The process' end of stdin; `None` once it was taken.
     pub(crate) fn take_stdin(&mut self) -> Option<mpsc::Receiver<Bytes>> {
-        self.stdin().1.take()
+        self.stdin().reader.take()
     }
 
     /// A client's end of stdin; `None` once stdin was closed.
     pub(crate) fn stdin_sender(&mut self) -> Option<mpsc::Sender<Bytes>> {
-        self.stdin().0.clone()
+        self.stdin().writer.clone()
     }
 
     /// Closes stdin for good once the clients that still hold it let go.
     pub(crate) fn close_stdin(&mut self) {
-        self.stdin().0 = None;
+        self.stdin().writer = None;
     }
 }

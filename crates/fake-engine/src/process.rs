@@ -70,7 +70,11 @@ impl StartFailure {
 
     /// The text for a container's first process.
     pub(crate) fn of_container(&self, api: ApiVersion) -> String {
-        let task = if api.at_least(43) { "failed to create task for container: " } else { "" };
+        let task = if api.at_least(43) {
+            "failed to create task for container: "
+        } else {
+            ""
+        };
         format!(
             "{task}failed to create shim task: OCI runtime create failed: runc create failed: unable to start container process: {}: unknown",
             self.message
@@ -91,7 +95,9 @@ pub(crate) fn enter(view: &View, directory: &str) -> Result<(), StartFailure> {
     if view.is_dir(directory) {
         return Ok(());
     }
-    let text = format!("chdir to cwd ({directory:?}) set in config.json failed: no such file or directory");
+    let text = format!(
+        "chdir to cwd ({directory:?}) set in config.json failed: no such file or directory"
+    );
     Err(StartFailure::runtime(&text, 126))
 }
 

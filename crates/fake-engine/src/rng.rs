@@ -17,6 +17,18 @@ impl Rng {
         z ^ (z >> 31)
     }
 
+    /// A 64-digit hexadecimal id that depends on `parts` alone: for what has an id but is not worth keeping one.
+    pub(crate) fn derived_id(parts: &[&str]) -> String {
+        // FNV-1a over the parts, each ended by a byte no text has.
+        let seed = parts
+            .iter()
+            .flat_map(|part| part.bytes().chain([0xff]))
+            .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
+                (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+            });
+        Self(seed).id()
+    }
+
     /// Uniform in `[0, 1)`.
     pub(crate) fn unit(&mut self) -> f64 {
         // 53 bits: all that an f64 can hold.
@@ -35,9 +47,16 @@ impl Rng {
     ///
     /// The first digit is a letter: a short id of digits alone would read as a number in YAML and in host names.
     pub(crate) fn id(&mut self) -> String {
-        let mut id: String = (0..4)
-            .map(|_| format!("{:016x}", self.next_u64()))
-            .collect();
+        let mut id = String::with_capacity(64);
+        for _ in 0..4 {
+            for digit in (0..16).rev().scan(self.next_u64(), |bits, shift| {
+                Some(*bits >> (shift * 4) & 0xf)
+            }) {
+                id.push(char::from(
+                    b"0123456789abcdef"[usize::try_from(digit).unwrap_or_default()],
+                ));
+            }
+        }
         if !id[..12].bytes().any(|b| b.is_ascii_alphabetic()) {
             id.replace_range(..1, "f");
         }

@@ -291,7 +291,10 @@ async fn dispatch(call: Call) -> Answer {
 /// Resources a real engine has and this one does not.
 fn unserved(path: &str) -> ApiError {
     let first = path.split('/').next().unwrap_or_default();
-    if let Some(name) = path.strip_prefix("plugins/").and_then(|rest| rest.strip_suffix("/json")) {
+    if let Some(name) = path
+        .strip_prefix("plugins/")
+        .and_then(|rest| rest.strip_suffix("/json"))
+    {
         return ApiError::not_found(format!("plugin {name:?} not found"));
     }
     match first {

@@ -6,6 +6,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 use crate::clock::Nanos;
+use crate::config::HostConfig;
 use crate::containers::container::Container;
 use crate::containers::exec::Exec;
 use crate::http::ApiError;
@@ -26,6 +27,8 @@ pub(crate) struct State {
     pub(crate) api: ApiVersion,
     pub(crate) min_api: ApiVersion,
     pub(crate) engine_id: String,
+    /// The host configuration created last: a client that makes many containers makes them alike.
+    last_host: Option<Arc<HostConfig>>,
     next_pid: u32,
     last_created: Nanos,
 }
@@ -80,6 +83,7 @@ impl State {
             api,
             min_api,
             engine_id,
+            last_host: None,
             next_pid: 1000,
             last_created: 0,
         }
@@ -88,6 +92,14 @@ impl State {
     pub(crate) fn pid(&mut self) -> u32 {
         self.next_pid = self.next_pid % 4_000_000 + 17;
         self.next_pid
+    }
+
+    /// One copy of a host configuration for containers made alike.
+    pub(crate) fn share_host(&mut self, host: HostConfig) -> Arc<HostConfig> {
+        match &self.last_host {
+            Some(last) if last.text.get() == host.text.get() => Arc::clone(last),
+            _ => Arc::clone(self.last_host.insert(Arc::new(host))),
+        }
     }
 
     /// A creation time no other container has, so that `since` and `before` order them.

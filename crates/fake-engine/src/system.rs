@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::containers::container::Phase;
-use crate::containers::views::{containers_using_volume, summary};
+use crate::containers::views::{Lister, containers_using_volume};
 use crate::http::{Answer, Call, json, set_header, typed};
 use crate::images::store::architecture;
 use crate::time::{rfc3339, rfc3339_fixed};
@@ -172,10 +172,11 @@ pub(crate) async fn df(call: Call) -> Answer {
         usage["Images"] = json!(images);
     }
     if wants("container") {
+        let mut lister = Lister::new(&state, call.api, now, true);
         let views: Vec<_> = state
             .containers
             .values()
-            .map(|c| summary(&state, c, call.api, now, true))
+            .map(|c| lister.summary(c))
             .collect();
         usage["Containers"] = json!(views);
     }

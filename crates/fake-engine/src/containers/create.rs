@@ -142,7 +142,7 @@ impl Inner {
             image,
             endpoints: endpoints_of(&host, endpoints),
             config: Arc::new(config),
-            host: Arc::new(host),
+            host: state.share_host(host),
             phase: Phase::Created,
             pid: 0,
             exit_code: 0,

@@ -7,8 +7,8 @@ use tokio::sync::mpsc;
 use tokio::task::AbortHandle;
 
 use super::container::{Container, Phase};
-use super::subject;
 use super::lifecycle::{environment, user_numbers};
+use super::subject;
 use crate::config::nullable;
 use crate::engine::Inner;
 use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
@@ -101,7 +101,10 @@ fn check_running(container: &Container, api: ApiVersion) -> Result<(), ApiError>
             "Container {} is restarting, wait until the container is running",
             container.id
         ))),
-        Phase::Created | Phase::Exited => Err(ApiError::conflict(format!("{} is not running", subject(api, &container.id)))),
+        Phase::Created | Phase::Exited => Err(ApiError::conflict(format!(
+            "{} is not running",
+            subject(api, &container.id)
+        ))),
     }
 }
 
@@ -118,7 +121,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         )));
     }
     let mut state = call.engine.state();
-    let id = call.engine.create_exec(&mut state, &call.target, spec, call.api)?;
+    let id = call
+        .engine
+        .create_exec(&mut state, &call.target, spec, call.api)?;
     Ok(created(&json!({ "Id": &*id })).into())
 }
 
@@ -135,11 +140,7 @@ impl Inner {
         let container = state.container_mut(target)?;
         container.execs.push(Arc::clone(&id));
         let more = [("execID", id.to_string())];
-        self.container_event(
-            container,
-            &spec.action("exec_create"),
-            &more,
-        );
+        self.container_event(container, &spec.action("exec_create"), &more);
         let exec = Exec {
             container: Arc::clone(&container.id),
             spec,
@@ -177,8 +178,9 @@ impl Inner {
             (own, _) => own.to_owned(),
         };
         let script = self.script(&config.image, &container.name, &spec.cmd, true);
-        let resolved = process::enter(&view, &directory)
-            .and_then(|()| process::resolve(script, &spec.cmd, None, facts.has_shell, &view, &directory));
+        let resolved = process::enter(&view, &directory).and_then(|()| {
+            process::resolve(script, &spec.cmd, None, facts.has_shell, &view, &directory)
+        });
         self.container_event(
             container,
             &spec.action("exec_start"),
@@ -197,7 +199,11 @@ impl Inner {
                 if let Some(exec) = state.execs.get_mut(id) {
                     exec.started = true;
                     // Older engines give 126 to whatever cannot be executed.
-                    exec.exit_code = Some(if state.api.at_least(42) { failure.code } else { 126 });
+                    exec.exit_code = Some(if state.api.at_least(42) {
+                        failure.code
+                    } else {
+                        126
+                    });
                 }
                 return Err(failure.of_exec());
             }
@@ -326,7 +332,10 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         )));
     }
     if exec.run != container.run {
-        return Err(ApiError::conflict(format!("{} is not running", subject(api, &container.id))));
+        return Err(ApiError::conflict(format!(
+            "{} is not running",
+            subject(api, &container.id)
+        )));
     }
     check_running(container, api)?;
     let spec = exec.spec.clone();

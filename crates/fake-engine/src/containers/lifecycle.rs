@@ -424,7 +424,9 @@ impl Inner {
                 }
             }
         }
-        container.pipes.close(self.clock.nanos(), container.exit_code);
+        container
+            .pipes
+            .close(self.clock.nanos(), container.exit_code);
         container.notify();
     }
 }
@@ -489,7 +491,10 @@ pub(crate) fn environment(
         environment.push("TERM=xterm".to_owned());
     }
     environment.extend(config.env.iter().flatten().cloned());
-    if !environment.iter().any(|variable| variable.starts_with("HOME=")) {
+    if !environment
+        .iter()
+        .any(|variable| variable.starts_with("HOME="))
+    {
         environment.push("HOME=/root".to_owned());
     }
     environment

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::container::{Container, Phase, STATUSES};
-use super::views::summary;
+use super::views::Lister;
 use crate::clock::Nanos;
-use crate::http::{Answer, ApiError, Call, Filters, json};
+use crate::http::{Answer, ApiError, Call, Filters, json_list};
 use crate::script::glob;
 use crate::state::State;
 
@@ -46,11 +46,8 @@ pub(crate) async fn list(call: Call) -> Answer {
         shown.truncate(limit);
     }
     let now = call.engine.clock.nanos();
-    let views: Vec<_> = shown
-        .into_iter()
-        .map(|container| summary(&state, container, call.api, now, size))
-        .collect();
-    Ok(json(&views).into())
+    let mut lister = Lister::new(&state, call.api, now, size);
+    Ok(json_list(shown.into_iter().map(|container| lister.summary(container))).into())
 }
 
 /// The filters with their references looked up.

@@ -15,5 +15,12 @@ pub(crate) mod views;
 
 /// How messages about a container begin; engines before API 1.44 began them with a capital.
 fn subject(api: crate::version::ApiVersion, id: &str) -> String {
-    format!("{} {id}", if api.at_least(44) { "container" } else { "Container" })
+    format!(
+        "{} {id}",
+        if api.at_least(44) {
+            "container"
+        } else {
+            "Container"
+        }
+    )
 }

@@ -236,7 +236,10 @@ pub(crate) async fn pause(call: Call) -> Answer {
             container.pipes.pause(true);
         }
         Phase::Paused => {
-            return Err(ApiError::conflict(format!("{} is already paused", subject(call.api, &container.id))));
+            return Err(ApiError::conflict(format!(
+                "{} is already paused",
+                subject(call.api, &container.id)
+            )));
         }
         Phase::Restarting => {
             return Err(ApiError::conflict(format!(
@@ -245,7 +248,10 @@ pub(crate) async fn pause(call: Call) -> Answer {
             )));
         }
         Phase::Created | Phase::Exited => {
-            return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
+            return Err(ApiError::conflict(format!(
+                "{} is not running",
+                subject(call.api, &container.id)
+            )));
         }
     }
     call.engine.container_event(container, "pause", &[]);
@@ -344,7 +350,11 @@ pub(crate) async fn remove(call: Call) -> Answer {
             phase if !call.api.at_least(44) => format!(
                 "You cannot remove a {} container {id}. {} before attempting removal or force remove",
                 phase.as_str(),
-                if phase == Phase::Paused { "Unpause and then stop the container" } else { "Stop the container" }
+                if phase == Phase::Paused {
+                    "Unpause and then stop the container"
+                } else {
+                    "Stop the container"
+                }
             ),
             Phase::Paused => {
                 format!(
@@ -452,7 +462,10 @@ pub(crate) async fn resize(call: Call) -> Answer {
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
-        return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
+        return Err(ApiError::conflict(format!(
+            "{} is not running",
+            subject(call.api, &container.id)
+        )));
     }
     let more = [
         ("height", call.query.get("h").unwrap_or_default().to_owned()),
@@ -477,7 +490,10 @@ pub(crate) async fn top(call: Call) -> Answer {
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
-        return Err(ApiError::conflict(format!("{} is not running", subject(call.api, &container.id))));
+        return Err(ApiError::conflict(format!(
+            "{} is not running",
+            subject(call.api, &container.id)
+        )));
     }
     let started = crate::time::rfc3339(container.started.unwrap_or_default());
     let clock = started.get(11..16).unwrap_or("00:00").to_owned();

@@ -1,6 +1,6 @@
 //! Owns how a container looks: in a list and in inspect, by API version. Changes nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
@@ -9,8 +9,8 @@ use serde_json::{Value, json};
 use super::container::{Container, Endpoint, HealthState, Mount, MountKind, Phase, Published};
 use crate::clock::Nanos;
 use crate::files::lock;
-use crate::images::store::digest;
 use crate::networks::mac_of;
+use crate::rng::Rng;
 use crate::script::Health;
 use crate::state::State;
 use crate::time::{human, rfc3339, rfc3339_or_zero};
@@ -38,27 +38,33 @@ pub(crate) fn endpoint_id(container: &Container, endpoint: &Endpoint) -> String 
     if endpoint.network_id.is_empty() || !container.is_running() {
         return String::new();
     }
-    let id = digest(&format!(
-        "{}/{}/{}",
-        container.id, endpoint.network_id, container.run
-    ));
-    id.trim_start_matches("sha256:").to_owned()
+    Rng::derived_id(&[
+        &container.id,
+        &endpoint.network_id,
+        &container.run.to_string(),
+    ])
 }
 
 /// The command line as lists show it.
 pub(crate) fn command_line(container: &Container) -> String {
-    let argv = container.config.argv();
-    let quoted: Vec<String> = argv
+    let config = &container.config;
+    let mut line = String::new();
+    for word in config
+        .entrypoint
         .iter()
-        .map(|word| {
-            if word.contains(' ') {
-                format!("'{}'", word.replace('\'', "'\\''"))
-            } else {
-                word.clone()
-            }
-        })
-        .collect();
-    quoted.join(" ")
+        .flatten()
+        .chain(config.cmd.iter().flatten())
+    {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        if word.contains(' ') {
+            line.push_str(&format!("'{}'", word.replace('\'', "'\\''")));
+        } else {
+            line.push_str(word);
+        }
+    }
+    line
 }
 
 /// `Up 3 minutes (healthy)`, `Exited (0) 2 hours ago`, …
@@ -170,9 +176,17 @@ fn endpoint<'a>(
         .flat_map(|s| s.aliases.iter().flatten())
         .map(String::as_str)
         .collect();
-    let mut names = vec![container.name.as_str()];
-    names.extend(aliases.iter().copied());
-    names.push(short);
+    let dns_names = api.at_least(44).then(|| {
+        let names = [container.name.as_str()]
+            .into_iter()
+            .chain(aliases.iter().copied())
+            .chain([short]);
+        if own && full {
+            names.collect()
+        } else {
+            Vec::new()
+        }
+    });
     if own && !api.at_least(45) && full {
         aliases.push(short);
     }
@@ -196,9 +210,7 @@ fn endpoint<'a>(
         ipv6_gateway: "",
         global_ipv6_address: "",
         global_ipv6_prefix_len: 0,
-        dns_names: api
-            .at_least(44)
-            .then_some(if own && full { names } else { Vec::new() }),
+        dns_names,
     }
 }
 
@@ -207,12 +219,18 @@ fn endpoints<'a>(
     container: &'a Container,
     api: ApiVersion,
     full: bool,
-) -> BTreeMap<&'a str, EndpointView<'a>> {
-    container
-        .endpoints
-        .iter()
-        .map(|e| (&*e.network, endpoint(state, container, e, api, full)))
-        .collect()
+) -> Endpoints<'a> {
+    let view = |e: &'a Endpoint| (&*e.network, endpoint(state, container, e, api, full));
+    Endpoints(container.endpoints.iter().map(view).collect())
+}
+
+/// A map from network to endpoint; a container is in few networks, and lists hold many containers.
+struct Endpoints<'a>(Vec<(&'a str, EndpointView<'a>)>);
+
+impl Serialize for Endpoints<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_map(self.0.iter().map(|(network, view)| (network, view)))
+    }
 }
 
 #[derive(Serialize)]
@@ -265,7 +283,7 @@ struct SummaryHost<'a> {
 #[derive(Serialize)]
 #[serde(rename_all = "PascalCase")]
 struct SummaryNetworks<'a> {
-    networks: BTreeMap<&'a str, EndpointView<'a>>,
+    networks: Endpoints<'a>,
 }
 
 #[derive(Serialize)]
@@ -309,21 +327,65 @@ pub(crate) fn size_rw(container: &Container) -> usize {
         .map_or(0, |files| lock(files).size())
 }
 
-pub(crate) fn summary<'a>(
+/// What a list is made with.
+pub(crate) struct Lister<'a> {
+    state: &'a State,
+    api: ApiVersion,
+    now: Nanos,
+    size: bool,
+    /// Whether an image's name still means that image; many containers ask for few images.
+    named: HashMap<(&'a str, &'a str), bool>,
+}
+
+impl<'a> Lister<'a> {
+    pub(crate) fn new(state: &'a State, api: ApiVersion, now: Nanos, size: bool) -> Self {
+        Self {
+            state,
+            api,
+            now,
+            size,
+            named: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn summary(&mut self, container: &'a Container) -> Summary<'a> {
+        let Self {
+            state,
+            api,
+            now,
+            size,
+            ..
+        } = *self;
+        let (given, id) = (container.config.image.as_str(), &*container.image);
+        let named = *self
+            .named
+            .entry((given, id))
+            .or_insert_with(|| state.images.means(given, id));
+        summary(
+            state,
+            container,
+            api,
+            now,
+            size,
+            if named { given } else { id },
+        )
+    }
+}
+
+fn summary<'a>(
     state: &'a State,
     container: &'a Container,
     api: ApiVersion,
     now: Nanos,
     size: bool,
+    image: &'a str,
 ) -> Summary<'a> {
     let own = size.then(|| size_rw(container));
     let annotations = &container.host.acts.annotations;
     Summary {
         id: &container.id,
         names: [format!("/{}", container.name)],
-        image: state
-            .images
-            .shown_name(&container.config.image, &container.image),
+        image,
         image_id: &container.image,
         command: command_line(container),
         created: container.created / 1_000_000_000,
@@ -417,7 +479,7 @@ pub(crate) fn inspect(state: &State, container: &Container, api: ApiVersion, siz
     let file = |name: &str| format!("{}/containers/{}/{name}", crate::system::ROOT, container.id);
     let used = container.run > 0;
     let mut network = json!({
-        "SandboxID": if container.is_running() { digest(&container.id).trim_start_matches("sha256:").to_owned() } else { String::new() },
+        "SandboxID": if container.is_running() { Rng::derived_id(&[&container.id]) } else { String::new() },
         "SandboxKey": if container.is_running() { format!("/var/run/docker/netns/{}", &container.id[..12]) } else { String::new() },
         "Ports": port_map(container),
         "Networks": endpoints(state, container, api, true),

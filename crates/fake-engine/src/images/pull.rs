@@ -25,8 +25,11 @@ enum Step {
     Wait(Duration),
     Stall,
     /// The transfer is done: the store changes.
-    Commit(Box<dyn FnOnce(&Arc<Inner>) -> Vec<Value> + Send>),
+    Commit(Commit),
 }
+
+/// A change of the store, which gives the lines that report it.
+type Commit = Box<dyn FnOnce(&Arc<Inner>) -> Vec<Value> + Send>;
 
 /// Carries a plan out while it is read; a client that goes away ends it.
 fn transfer(engine: Arc<Inner>, plan: Vec<Step>) -> Body {
@@ -280,7 +283,10 @@ pub(crate) async fn push(call: Call) -> Answer {
         json!({ "status": format!("The push refers to repository [{domain}/{}]", name.path) }),
     )];
     let Some((first, _)) = wanted.first() else {
-        let text = format!("An image does not exist locally with the tag: {}", name.familiar_name());
+        let text = format!(
+            "An image does not exist locally with the tag: {}",
+            name.familiar_name()
+        );
         plan.push(failure(&text));
         return Ok(typed("application/json", transfer(Arc::clone(&call.engine), plan)).into());
     };

@@ -286,15 +286,9 @@ impl Images {
         })
     }
 
-    /// The name a list shows for a container's image: as it was given while that still means the same image.
-    pub(crate) fn shown_name<'a>(&self, given: &'a str, id: &'a str) -> &'a str {
-        let same = self.tags.get(given).is_some_and(|of| **of == *id)
-            || self.id_of(given).is_ok_and(|of| *of == *id);
-        if same && !given.starts_with("sha256:") {
-            given
-        } else {
-            id
-        }
+    /// Whether a name still means the image with this id.
+    pub(crate) fn means(&self, name: &str, id: &str) -> bool {
+        !name.starts_with("sha256:") && self.id_of(name).is_ok_and(|of| *of == *id)
     }
 
     /// Whether `id` is `ancestor` or was made from it.

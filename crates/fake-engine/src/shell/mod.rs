@@ -3,10 +3,13 @@
 
 mod applets;
 mod arithmetic;
+mod builtins;
 mod expand;
+mod file;
 mod io;
 mod parse;
 mod run;
+mod text;
 mod variables;
 
 pub(crate) use applets::{APPLETS, known as known_applet};

@@ -11,7 +11,10 @@ pub(crate) struct Variables(Vec<(String, Variable)>);
 
 impl Variables {
     pub(crate) fn get(&self, name: &str) -> Option<&Variable> {
-        self.0.iter().find(|(other, _)| other == name).map(|(_, variable)| variable)
+        self.0
+            .iter()
+            .find(|(other, _)| other == name)
+            .map(|(_, variable)| variable)
     }
 
     /// Sets a variable where it stands, or adds it at the end.
@@ -28,6 +31,9 @@ impl Variables {
 
     /// `NAME=VALUE` of what is exported.
     pub(crate) fn exported(&self) -> impl Iterator<Item = String> + '_ {
-        self.0.iter().filter(|(_, variable)| variable.exported).map(|(name, variable)| format!("{name}={}", variable.value))
+        self.0
+            .iter()
+            .filter(|(_, variable)| variable.exported)
+            .map(|(name, variable)| format!("{name}={}", variable.value))
     }
 }

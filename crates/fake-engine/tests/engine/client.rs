@@ -24,22 +24,35 @@ impl Reply {
     }
 
     pub(crate) fn message(&self) -> String {
-        self.json()["message"].as_str().unwrap_or_default().to_owned()
+        self.json()["message"]
+            .as_str()
+            .unwrap_or_default()
+            .to_owned()
     }
 
     /// The values of a stream of JSON.
     pub(crate) fn values(&self) -> Vec<Value> {
-        serde_json::Deserializer::from_slice(&self.body).into_iter().map(Result::unwrap).collect()
+        serde_json::Deserializer::from_slice(&self.body)
+            .into_iter()
+            .map(Result::unwrap)
+            .collect()
     }
 
     pub(crate) fn header(&self, name: &str) -> &str {
-        self.headers.get(name).map(|v| v.to_str().unwrap()).unwrap_or_default()
+        self.headers
+            .get(name)
+            .map(|v| v.to_str().unwrap())
+            .unwrap_or_default()
     }
 }
 
 /// Sends a request and gives the reply with its body still to come.
-pub(crate) async fn open(engine: &FakeEngine, request: Request<Full<Bytes>>) -> hyper::Result<Response<Incoming>> {
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(engine.connect())).await?;
+pub(crate) async fn open(
+    engine: &FakeEngine,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<Response<Incoming>> {
+    let (mut sender, connection) =
+        hyper::client::conn::http1::handshake(TokioIo::new(engine.connect())).await?;
     tokio::spawn(connection);
     sender.send_request(request).await
 }
@@ -48,24 +61,46 @@ pub(crate) fn request(method: &str, path: &str, body: Option<Value>) -> Request<
     // Filters are written in the tests as JSON; a URI takes only some of its characters.
     let path: String = path
         .chars()
-        .map(|c| if "{}[]\"^<>\\ ".contains(c) { format!("%{:02X}", u32::from(c)) } else { c.to_string() })
+        .map(|c| {
+            if "{}[]\"^<>\\ ".contains(c) {
+                format!("%{:02X}", u32::from(c))
+            } else {
+                c.to_string()
+            }
+        })
         .collect();
-    let builder = Request::builder().method(method).uri(path).header("host", "docker");
+    let builder = Request::builder()
+        .method(method)
+        .uri(path)
+        .header("host", "docker");
     match body {
-        Some(body) => {
-            builder.header("content-type", "application/json").body(Full::from(body.to_string())).unwrap()
-        }
+        Some(body) => builder
+            .header("content-type", "application/json")
+            .body(Full::from(body.to_string()))
+            .unwrap(),
         None => builder.body(Full::default()).unwrap(),
     }
 }
 
-pub(crate) async fn send(engine: &FakeEngine, request: Request<Full<Bytes>>) -> hyper::Result<Reply> {
+pub(crate) async fn send(
+    engine: &FakeEngine,
+    request: Request<Full<Bytes>>,
+) -> hyper::Result<Reply> {
     let response = open(engine, request).await?;
     let (head, body) = response.into_parts();
-    Ok(Reply { status: head.status, headers: head.headers, body: body.collect().await?.to_bytes() })
+    Ok(Reply {
+        status: head.status,
+        headers: head.headers,
+        body: body.collect().await?.to_bytes(),
+    })
 }
 
-pub(crate) async fn call(engine: &FakeEngine, method: &str, path: &str, body: Option<Value>) -> Reply {
+pub(crate) async fn call(
+    engine: &FakeEngine,
+    method: &str,
+    path: &str,
+    body: Option<Value>,
+) -> Reply {
     send(engine, request(method, path, body)).await.unwrap()
 }
 
@@ -80,7 +115,12 @@ pub(crate) async fn post(engine: &FakeEngine, path: &str, body: Value) -> Reply 
 /// A request without a body that must succeed.
 pub(crate) async fn act(engine: &FakeEngine, method: &str, path: &str) -> Reply {
     let reply = call(engine, method, path, None).await;
-    assert!(reply.status.is_success(), "{method} {path}: {} {}", reply.status, reply.text());
+    assert!(
+        reply.status.is_success(),
+        "{method} {path}: {} {}",
+        reply.status,
+        reply.text()
+    );
     reply
 }
 
@@ -107,7 +147,11 @@ pub(crate) async fn run(engine: &FakeEngine, name: &str, script: &str) -> String
 
 /// Waits for a container's exit code.
 pub(crate) async fn wait(engine: &FakeEngine, id: &str) -> i64 {
-    act(engine, "POST", &format!("/containers/{id}/wait")).await.json()["StatusCode"].as_i64().unwrap()
+    act(engine, "POST", &format!("/containers/{id}/wait"))
+        .await
+        .json()["StatusCode"]
+        .as_i64()
+        .unwrap()
 }
 
 pub(crate) async fn inspect(engine: &FakeEngine, id: &str) -> Value {
@@ -128,14 +172,23 @@ pub(crate) fn frames(mut bytes: &[u8]) -> Vec<(u8, String)> {
     let mut frames = Vec::new();
     while !bytes.is_empty() {
         let length = u32::from_be_bytes(bytes[4..8].try_into().unwrap()) as usize;
-        frames.push((bytes[0], String::from_utf8_lossy(&bytes[8..8 + length]).into_owned()));
+        frames.push((
+            bytes[0],
+            String::from_utf8_lossy(&bytes[8..8 + length]).into_owned(),
+        ));
         bytes = &bytes[8 + length..];
     }
     frames
 }
 
 pub(crate) fn split(bytes: &[u8]) -> (String, String) {
-    let of = |stream| frames(bytes).into_iter().filter(|f| f.0 == stream).map(|f| f.1).collect();
+    let of = |stream| {
+        frames(bytes)
+            .into_iter()
+            .filter(|f| f.0 == stream)
+            .map(|f| f.1)
+            .collect()
+    };
     (of(1), of(2))
 }
 
@@ -147,8 +200,17 @@ pub(crate) async fn raw(engine: &FakeEngine, bytes: &str) -> DuplexStream {
 }
 
 /// A `POST` that asks for an upgrade, and the connection after the reply's head.
-pub(crate) async fn hijack(engine: &FakeEngine, path: &str, body: &str, upgrade: bool) -> (String, DuplexStream) {
-    let upgrade = if upgrade { "Connection: Upgrade\r\nUpgrade: tcp\r\n" } else { "" };
+pub(crate) async fn hijack(
+    engine: &FakeEngine,
+    path: &str,
+    body: &str,
+    upgrade: bool,
+) -> (String, DuplexStream) {
+    let upgrade = if upgrade {
+        "Connection: Upgrade\r\nUpgrade: tcp\r\n"
+    } else {
+        ""
+    };
     let head = format!(
         "POST {path} HTTP/1.1\r\nHost: docker\r\n{upgrade}Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
@@ -162,7 +224,12 @@ pub(crate) async fn read_head(stream: &mut DuplexStream) -> String {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") {
         let mut byte = [0];
-        assert_eq!(stream.read(&mut byte).await.unwrap(), 1, "end within the head: {:?}", String::from_utf8_lossy(&head));
+        assert_eq!(
+            stream.read(&mut byte).await.unwrap(),
+            1,
+            "end within the head: {:?}",
+            String::from_utf8_lossy(&head)
+        );
         head.push(byte[0]);
     }
     String::from_utf8(head).unwrap()

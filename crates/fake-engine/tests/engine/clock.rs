@@ -6,7 +6,11 @@ use crate::client::{act, frames, get, inspect, run};
 
 fn manual() -> FakeEngine {
     let start = UNIX_EPOCH + Duration::from_secs(1_700_000_000);
-    FakeEngine::builder().image("busybox").clock(Clock::manual(start)).build().unwrap()
+    FakeEngine::builder()
+        .image("busybox")
+        .clock(Clock::manual(start))
+        .build()
+        .unwrap()
 }
 
 /// Waits until as many waits are pending as the test expects.
@@ -34,8 +38,15 @@ async fn nothing_happens_until_a_manual_clock_is_moved() {
     }
     asleep(&engine, 1).await;
     assert_eq!(lines().await, 11);
-    let logs = get(&engine, "/containers/tick/logs?stdout=1&timestamps=1&tail=2").await;
-    let stamps: Vec<String> = frames(&logs.body).iter().map(|f| f.1[..19].to_owned()).collect();
+    let logs = get(
+        &engine,
+        "/containers/tick/logs?stdout=1&timestamps=1&tail=2",
+    )
+    .await;
+    let stamps: Vec<String> = frames(&logs.body)
+        .iter()
+        .map(|f| f.1[..19].to_owned())
+        .collect();
     assert_eq!(stamps, ["2023-11-14T22:13:29", "2023-11-14T22:13:30"]);
 }
 
@@ -64,13 +75,27 @@ async fn the_grace_of_stop_is_on_the_engines_clock() {
 #[tokio::test(start_paused = true)]
 async fn a_run_under_tokios_paused_clock_repeats() {
     let trace = async || {
-        let engine = FakeEngine::builder().image("busybox").seed(42).build().unwrap();
+        let engine = FakeEngine::builder()
+            .image("busybox")
+            .seed(42)
+            .build()
+            .unwrap();
         let mut trace = Vec::new();
         for index in 0..5 {
-            let id = run(&engine, "", &format!("sleep 0.{index}; echo {index}; exit {index}")).await;
+            let id = run(
+                &engine,
+                "",
+                &format!("sleep 0.{index}; echo {index}; exit {index}"),
+            )
+            .await;
             let code = crate::client::wait(&engine, &id).await;
             let view = inspect(&engine, &id).await;
-            trace.push((id, code, view["Name"].clone(), view["NetworkSettings"]["Networks"].clone()));
+            trace.push((
+                id,
+                code,
+                view["Name"].clone(),
+                view["NetworkSettings"]["Networks"].clone(),
+            ));
         }
         trace
     };

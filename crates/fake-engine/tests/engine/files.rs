@@ -14,7 +14,9 @@ fn tar(entries: &[(&str, &str)]) -> Vec<u8> {
         let mut header = tar::Header::new_gnu();
         header.set_size(content.len() as u64);
         header.set_mode(0o640);
-        builder.append_data(&mut header, name, content.as_bytes()).unwrap();
+        builder
+            .append_data(&mut header, name, content.as_bytes())
+            .unwrap();
     }
     builder.into_inner().unwrap()
 }
@@ -42,14 +44,30 @@ async fn files_go_in_and_out_as_archives() {
     assert_eq!(send(&engine, put).await.unwrap().status, 200);
     let one = get(&engine, "/containers/box/archive?path=/tmp/b").await;
     assert_eq!(entries(&one.body), [("b".to_owned(), "two".to_owned())]);
-    let stat: Value = serde_json::from_slice(&STANDARD.decode(one.header("x-docker-container-path-stat")).unwrap()).unwrap();
-    assert_eq!((&stat["name"], &stat["size"], &stat["mode"]), (&json!("b"), &json!(3), &json!(0o640)));
+    let stat: Value = serde_json::from_slice(
+        &STANDARD
+            .decode(one.header("x-docker-container-path-stat"))
+            .unwrap(),
+    )
+    .unwrap();
+    assert_eq!(
+        (&stat["name"], &stat["size"], &stat["mode"]),
+        (&json!("b"), &json!(3), &json!(0o640))
+    );
     let tree = get(&engine, "/containers/box/archive?path=/tmp/dir").await;
-    assert_eq!(entries(&tree.body), [("dir/".to_owned(), String::new()), ("dir/a".to_owned(), "one".to_owned())]);
+    assert_eq!(
+        entries(&tree.body),
+        [
+            ("dir/".to_owned(), String::new()),
+            ("dir/a".to_owned(), "one".to_owned())
+        ]
+    );
     let missing = call(&engine, "HEAD", "/containers/box/archive?path=/nope", None).await;
     assert_eq!(missing.status, 404);
     assert_eq!(
-        get(&engine, "/containers/box/archive?path=/nope").await.message(),
+        get(&engine, "/containers/box/archive?path=/nope")
+            .await
+            .message(),
         "Could not find the file /nope in container box"
     );
 }
@@ -57,7 +75,12 @@ async fn files_go_in_and_out_as_archives() {
 #[tokio::test]
 async fn changes_tell_added_changed_and_deleted_files() {
     let engine = engine();
-    let id = run(&engine, "box", "echo x > /etc/new; echo y > /etc/passwd; rm /etc/group").await;
+    let id = run(
+        &engine,
+        "box",
+        "echo x > /etc/new; echo y > /etc/passwd; rm /etc/group",
+    )
+    .await;
     wait(&engine, &id).await;
     let changes = get(&engine, "/containers/box/changes").await.json();
     let expected = json!([
@@ -70,11 +93,32 @@ async fn changes_tell_added_changed_and_deleted_files() {
 #[tokio::test]
 async fn an_archive_that_is_none_is_refused_and_read_only_holds() {
     let engine = engine();
-    create(&engine, "ro", json!({ "HostConfig": { "ReadonlyRootfs": true } })).await;
+    create(
+        &engine,
+        "ro",
+        json!({ "HostConfig": { "ReadonlyRootfs": true } }),
+    )
+    .await;
     let put = |container: &str, body: Vec<u8>| {
-        Request::builder().method("PUT").uri(format!("/containers/{container}/archive?path=/tmp")).body(Full::from(body)).unwrap()
+        Request::builder()
+            .method("PUT")
+            .uri(format!("/containers/{container}/archive?path=/tmp"))
+            .body(Full::from(body))
+            .unwrap()
     };
-    assert_eq!(send(&engine, put("ro", tar(&[("a", "b")]))).await.unwrap().status, 403);
+    assert_eq!(
+        send(&engine, put("ro", tar(&[("a", "b")])))
+            .await
+            .unwrap()
+            .status,
+        403
+    );
     create(&engine, "rw", json!({})).await;
-    assert_eq!(send(&engine, put("rw", vec![7; 2048])).await.unwrap().status, 400);
+    assert_eq!(
+        send(&engine, put("rw", vec![7; 2048]))
+            .await
+            .unwrap()
+            .status,
+        400
+    );
 }

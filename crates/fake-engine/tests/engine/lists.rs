@@ -7,13 +7,26 @@ async fn names(engine: &FakeEngine, query: &str) -> Vec<String> {
     let reply = get(engine, &format!("/containers/json?{query}")).await;
     assert_eq!(reply.status, 200, "{}", reply.text());
     let list = reply.json();
-    list.as_array().unwrap().iter().map(|c| c["Names"][0].as_str().unwrap()[1..].to_owned()).collect()
+    list.as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["Names"][0].as_str().unwrap()[1..].to_owned())
+        .collect()
 }
 
 async fn filled() -> FakeEngine {
-    let engine = FakeEngine::builder().image("busybox").image("alpine").build().unwrap();
-    for (name, image, label) in [("first", "busybox", "x"), ("second", "alpine", "y"), ("third", "busybox", "y")] {
-        let body = json!({ "Image": image, "Cmd": ["sh", "-c", "exit 2"], "Labels": { "tier": label } });
+    let engine = FakeEngine::builder()
+        .image("busybox")
+        .image("alpine")
+        .build()
+        .unwrap();
+    for (name, image, label) in [
+        ("first", "busybox", "x"),
+        ("second", "alpine", "y"),
+        ("third", "busybox", "y"),
+    ] {
+        let body =
+            json!({ "Image": image, "Cmd": ["sh", "-c", "exit 2"], "Labels": { "tier": label } });
         create(&engine, name, body).await;
     }
     act(&engine, "POST", "/containers/second/start").await;
@@ -26,9 +39,15 @@ async fn filled() -> FakeEngine {
 async fn a_list_shows_what_runs_newest_first_or_all() {
     let engine = filled().await;
     assert_eq!(names(&engine, "").await, ["live"]);
-    assert_eq!(names(&engine, "all=1").await, ["live", "third", "second", "first"]);
+    assert_eq!(
+        names(&engine, "all=1").await,
+        ["live", "third", "second", "first"]
+    );
     assert_eq!(names(&engine, "limit=2").await, ["live", "third"]);
-    assert_eq!(names(&engine, "all=1&since=first&before=live").await, ["third", "second"]);
+    assert_eq!(
+        names(&engine, "all=1&since=first&before=live").await,
+        ["third", "second"]
+    );
 }
 
 #[tokio::test]
@@ -44,14 +63,33 @@ async fn filters_narrow_a_list_in_both_encodings() {
         (r#"{"status":["exited","running"]}"#, vec!["live", "second"]),
         (r#"{"exited":["2"]}"#, vec!["second"]),
         (r#"{"ancestor":["alpine"]}"#, vec!["second"]),
-        (r#"{"network":["bridge"],"status":["running"]}"#, vec!["live"]),
+        (
+            r#"{"network":["bridge"],"status":["running"]}"#,
+            vec!["live"],
+        ),
         (r#"{"health":["none"],"status":["running"]}"#, vec!["live"]),
         (r#"{"since":["third"]}"#, vec!["live"]),
     ] {
-        assert_eq!(names(&engine, &format!("all=1&filters={filters}")).await, expected, "{filters}");
+        assert_eq!(
+            names(&engine, &format!("all=1&filters={filters}")).await,
+            expected,
+            "{filters}"
+        );
     }
-    for bad in [r#"{"nope":["x"]}"#, r#"{"status":["nope"]}"#, r#"{"exited":["x"]}"#, "[", r#"{"label":7}"#] {
-        let reply = call(&engine, "GET", &format!("/containers/json?filters={bad}"), None).await;
+    for bad in [
+        r#"{"nope":["x"]}"#,
+        r#"{"status":["nope"]}"#,
+        r#"{"exited":["x"]}"#,
+        "[",
+        r#"{"label":7}"#,
+    ] {
+        let reply = call(
+            &engine,
+            "GET",
+            &format!("/containers/json?filters={bad}"),
+            None,
+        )
+        .await;
         assert_eq!(reply.status, 400, "{bad}");
     }
 }
@@ -59,7 +97,12 @@ async fn filters_narrow_a_list_in_both_encodings() {
 #[tokio::test]
 async fn a_list_item_has_the_fields_clients_read() {
     let engine = engine();
-    let id = create(&engine, "web", json!({ "Cmd": ["sleep", "100"], "ExposedPorts": { "80/tcp": {} } })).await;
+    let id = create(
+        &engine,
+        "web",
+        json!({ "Cmd": ["sleep", "100"], "ExposedPorts": { "80/tcp": {} } }),
+    )
+    .await;
     act(&engine, "POST", "/containers/web/start").await;
     let item: Value = get(&engine, "/containers/json?size=1").await.json()[0].clone();
     assert_eq!(item["Id"], id);
@@ -71,7 +114,10 @@ async fn a_list_item_has_the_fields_clients_read() {
     assert_eq!(item["HostConfig"]["NetworkMode"], "bridge");
     assert_eq!(item["Ports"], json!([{ "PrivatePort": 80, "Type": "tcp" }]));
     assert!(item["SizeRootFs"].as_u64().unwrap() > 1_000_000);
-    assert_eq!(item["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], "172.17.0.2");
+    assert_eq!(
+        item["NetworkSettings"]["Networks"]["bridge"]["IPAddress"],
+        "172.17.0.2"
+    );
 }
 
 #[tokio::test]
@@ -84,9 +130,27 @@ async fn a_container_is_found_by_name_id_and_unique_start() {
         }
         ids
     };
-    assert_eq!(get(&engine, &format!("/containers/{}/json", &ids[0][..12])).await.json()["Id"], ids[0]);
-    assert_eq!(get(&engine, "/containers/c7/json").await.json()["Id"], ids[7]);
-    let first = ids.iter().map(|id| &id[..1]).find(|start| ids.iter().filter(|id| id.starts_with(start)).count() > 1).unwrap();
+    assert_eq!(
+        get(&engine, &format!("/containers/{}/json", &ids[0][..12]))
+            .await
+            .json()["Id"],
+        ids[0]
+    );
+    assert_eq!(
+        get(&engine, "/containers/c7/json").await.json()["Id"],
+        ids[7]
+    );
+    let first = ids
+        .iter()
+        .map(|id| &id[..1])
+        .find(|start| ids.iter().filter(|id| id.starts_with(start)).count() > 1)
+        .unwrap();
     let several = get(&engine, &format!("/containers/{first}/json")).await;
-    assert_eq!((several.status.as_u16(), several.message()), (400, format!("Multiple IDs found with provided prefix: {first}")));
+    assert_eq!(
+        (several.status.as_u16(), several.message()),
+        (
+            400,
+            format!("Multiple IDs found with provided prefix: {first}")
+        )
+    );
 }

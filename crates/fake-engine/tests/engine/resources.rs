@@ -5,10 +5,20 @@ use crate::client::{act, call, create, engine, get, inspect, output, post, run};
 #[tokio::test]
 async fn each_network_gives_its_own_addresses() {
     let engine = engine();
-    let created = post(&engine, "/networks/create", json!({ "Name": "back", "Labels": { "a": "b" } })).await;
+    let created = post(
+        &engine,
+        "/networks/create",
+        json!({ "Name": "back", "Labels": { "a": "b" } }),
+    )
+    .await;
     let id = created.json()["Id"].as_str().unwrap().to_owned();
     for name in ["one", "two"] {
-        create(&engine, name, json!({ "Cmd": ["sleep", "100"], "HostConfig": { "NetworkMode": "back" } })).await;
+        create(
+            &engine,
+            name,
+            json!({ "Cmd": ["sleep", "100"], "HostConfig": { "NetworkMode": "back" } }),
+        )
+        .await;
         act(&engine, "POST", &format!("/containers/{name}/start")).await;
     }
     let networks = inspect(&engine, "two").await["NetworkSettings"]["Networks"].clone();
@@ -16,8 +26,16 @@ async fn each_network_gives_its_own_addresses() {
     assert_eq!(networks["back"]["Gateway"], "172.18.0.1");
     assert_eq!(networks["back"]["NetworkID"], id);
     assert_eq!(networks["back"]["MacAddress"], "02:42:ac:12:00:03");
-    post(&engine, "/networks/bridge/connect", json!({ "Container": "two" })).await;
-    assert_eq!(inspect(&engine, "two").await["NetworkSettings"]["IPAddress"], "172.17.0.2");
+    post(
+        &engine,
+        "/networks/bridge/connect",
+        json!({ "Container": "two" }),
+    )
+    .await;
+    assert_eq!(
+        inspect(&engine, "two").await["NetworkSettings"]["IPAddress"],
+        "172.17.0.2"
+    );
     let view = get(&engine, "/networks/back").await.json();
     assert_eq!(view["Containers"].as_object().unwrap().len(), 2);
     let refused = call(&engine, "DELETE", "/networks/back", None).await;
@@ -26,8 +44,14 @@ async fn each_network_gives_its_own_addresses() {
     act(&engine, "DELETE", "/containers/one?force=1").await;
     act(&engine, "DELETE", "/containers/two?force=1").await;
     act(&engine, "DELETE", "/networks/back").await;
-    assert_eq!(get(&engine, "/networks/back").await.message(), "network back not found");
-    assert_eq!(call(&engine, "DELETE", "/networks/host", None).await.status, 403);
+    assert_eq!(
+        get(&engine, "/networks/back").await.message(),
+        "network back not found"
+    );
+    assert_eq!(
+        call(&engine, "DELETE", "/networks/host", None).await.status,
+        403
+    );
 }
 
 #[tokio::test]
@@ -35,7 +59,10 @@ async fn an_address_is_given_again_after_its_container_is_gone() {
     let engine = engine();
     for _ in 0..3 {
         let id = run(&engine, "web", "sleep 1000").await;
-        assert_eq!(inspect(&engine, &id).await["NetworkSettings"]["IPAddress"], "172.17.0.2");
+        assert_eq!(
+            inspect(&engine, &id).await["NetworkSettings"]["IPAddress"],
+            "172.17.0.2"
+        );
         act(&engine, "DELETE", "/containers/web?force=1").await;
     }
 }
@@ -43,39 +70,75 @@ async fn an_address_is_given_again_after_its_container_is_gone() {
 #[tokio::test]
 async fn subnets_and_fixed_addresses_are_checked() {
     let engine = engine();
-    let network = |subnet: &str| json!({ "Name": "own", "IPAM": { "Config": [{ "Subnet": subnet }] } });
-    assert_eq!(post(&engine, "/networks/create", network("172.17.5.0/24")).await.status, 403);
-    assert_eq!(post(&engine, "/networks/create", network("nonsense")).await.status, 400);
-    assert_eq!(post(&engine, "/networks/create", network("10.1.0.0/24")).await.status, 201);
+    let network =
+        |subnet: &str| json!({ "Name": "own", "IPAM": { "Config": [{ "Subnet": subnet }] } });
+    assert_eq!(
+        post(&engine, "/networks/create", network("172.17.5.0/24"))
+            .await
+            .status,
+        403
+    );
+    assert_eq!(
+        post(&engine, "/networks/create", network("nonsense"))
+            .await
+            .status,
+        400
+    );
+    assert_eq!(
+        post(&engine, "/networks/create", network("10.1.0.0/24"))
+            .await
+            .status,
+        201
+    );
     let body = |address: &str| {
         json!({ "Cmd": ["sleep", "9"], "HostConfig": { "NetworkMode": "own" },
             "NetworkingConfig": { "EndpointsConfig": { "own": { "IPAMConfig": { "IPv4Address": address } } } } })
     };
     create(&engine, "inside", body("10.1.0.77")).await;
     act(&engine, "POST", "/containers/inside/start").await;
-    assert_eq!(inspect(&engine, "inside").await["NetworkSettings"]["Networks"]["own"]["IPAddress"], "10.1.0.77");
+    assert_eq!(
+        inspect(&engine, "inside").await["NetworkSettings"]["Networks"]["own"]["IPAddress"],
+        "10.1.0.77"
+    );
     create(&engine, "outside", body("10.2.0.1")).await;
-    assert_eq!(call(&engine, "POST", "/containers/outside/start", None).await.status, 400);
+    assert_eq!(
+        call(&engine, "POST", "/containers/outside/start", None)
+            .await
+            .status,
+        400
+    );
     create(&engine, "twin", body("10.1.0.77")).await;
-    assert_eq!(call(&engine, "POST", "/containers/twin/start", None).await.message(), "Address already in use");
+    assert_eq!(
+        call(&engine, "POST", "/containers/twin/start", None)
+            .await
+            .message(),
+        "Address already in use"
+    );
 }
 
 #[tokio::test]
 async fn host_ports_are_bound_once() {
     let engine = engine();
-    let body = |port: &str| {
-        json!({ "Cmd": ["sleep", "100"], "HostConfig": { "PortBindings": { "80/tcp": [{ "HostPort": port }] } } })
-    };
+    let body = |port: &str| json!({ "Cmd": ["sleep", "100"], "HostConfig": { "PortBindings": { "80/tcp": [{ "HostPort": port }] } } });
     create(&engine, "one", body("8080")).await;
     act(&engine, "POST", "/containers/one/start").await;
     create(&engine, "two", body("8080")).await;
     let taken = call(&engine, "POST", "/containers/two/start", None).await;
     assert_eq!(taken.status, 500);
-    assert!(taken.message().ends_with("Bind for 0.0.0.0:8080 failed: port is already allocated"), "{}", taken.message());
+    assert!(
+        taken
+            .message()
+            .ends_with("Bind for 0.0.0.0:8080 failed: port is already allocated"),
+        "{}",
+        taken.message()
+    );
     create(&engine, "any", body("")).await;
     act(&engine, "POST", "/containers/any/start").await;
     let ports = inspect(&engine, "any").await["NetworkSettings"]["Ports"]["80/tcp"].clone();
-    assert_eq!(ports[0], json!({ "HostIp": "0.0.0.0", "HostPort": "32768" }));
+    assert_eq!(
+        ports[0],
+        json!({ "HostIp": "0.0.0.0", "HostPort": "32768" })
+    );
     act(&engine, "DELETE", "/containers/one?force=1").await;
     act(&engine, "POST", "/containers/two/start").await;
 }
@@ -87,10 +150,16 @@ async fn a_container_can_share_the_network_of_another() {
     let shared = json!({ "Cmd": ["sleep", "100"], "HostConfig": { "NetworkMode": format!("container:{id}") } });
     create(&engine, "guest", shared).await;
     let early = call(&engine, "POST", "/containers/guest/start", None).await;
-    assert_eq!(early.message(), format!("cannot join network of a non running container: {id}"));
+    assert_eq!(
+        early.message(),
+        format!("cannot join network of a non running container: {id}")
+    );
     act(&engine, "POST", "/containers/owner/start").await;
     act(&engine, "POST", "/containers/guest/start").await;
-    assert_eq!(inspect(&engine, "guest").await["NetworkSettings"]["Networks"], json!({}));
+    assert_eq!(
+        inspect(&engine, "guest").await["NetworkSettings"]["Networks"],
+        json!({})
+    );
 }
 
 #[tokio::test]
@@ -102,7 +171,10 @@ async fn volumes_hold_what_is_written_and_know_who_uses_them() {
     crate::client::wait(&engine, "writer").await;
     let used = call(&engine, "DELETE", "/volumes/store", None).await;
     assert_eq!(used.status, 409);
-    assert!(used.message().starts_with("remove store: volume is in use - ["));
+    assert!(
+        used.message()
+            .starts_with("remove store: volume is in use - [")
+    );
     act(&engine, "DELETE", "/containers/writer?v=1").await;
     let mounts = json!([{ "Type": "volume", "Source": "store", "Target": "/d", "ReadOnly": true }]);
     let read = json!({ "Cmd": ["sh", "-c", "cat /d/x; echo y > /d/x"], "HostConfig": { "Mounts": mounts } });
@@ -112,7 +184,10 @@ async fn volumes_hold_what_is_written_and_know_who_uses_them() {
     let logs = get(&engine, "/containers/reader/logs?stdout=1&stderr=1").await;
     assert_eq!(
         crate::client::split(&logs.body),
-        ("kept\n".to_owned(), "sh: can't create /d/x: Read-only file system\n".to_owned())
+        (
+            "kept\n".to_owned(),
+            "sh: can't create /d/x: Read-only file system\n".to_owned()
+        )
     );
 }
 
@@ -128,8 +203,14 @@ async fn anonymous_volumes_go_with_their_container_and_at_prune() {
     assert_eq!(list["Volumes"].as_array().unwrap().len(), 2);
     let pruned = act(&engine, "POST", "/v1.42/volumes/prune").await.json();
     assert_eq!(pruned["VolumesDeleted"].as_array().unwrap().len(), 1);
-    assert_eq!(act(&engine, "POST", "/v1.41/volumes/prune").await.json()["VolumesDeleted"], json!(["named"]));
-    assert_eq!(get(&engine, "/volumes/named").await.message(), "get named: no such volume");
+    assert_eq!(
+        act(&engine, "POST", "/v1.41/volumes/prune").await.json()["VolumesDeleted"],
+        json!(["named"])
+    );
+    assert_eq!(
+        get(&engine, "/volumes/named").await.message(),
+        "get named: no such volume"
+    );
 }
 
 #[tokio::test]
@@ -137,14 +218,27 @@ async fn binds_stay_in_memory_except_below_the_root_given() {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
     std::fs::create_dir_all(&outside).unwrap();
-    let engine = berth_fake_engine::FakeEngine::builder().image("busybox").bind_root(&inside).build().unwrap();
-    let binds = json!([format!("{}:/in", inside.join("sub").display()), format!("{}:/out", outside.display())]);
+    let engine = berth_fake_engine::FakeEngine::builder()
+        .image("busybox")
+        .bind_root(&inside)
+        .build()
+        .unwrap();
+    let binds = json!([
+        format!("{}:/in", inside.join("sub").display()),
+        format!("{}:/out", outside.display())
+    ]);
     let body = json!({ "Cmd": ["sh", "-c", "echo a > /in/f; echo b > /out/f; cat /in/f /out/f"], "HostConfig": { "Binds": binds } });
     create(&engine, "job", body).await;
     act(&engine, "POST", "/containers/job/start").await;
     assert_eq!(crate::client::wait(&engine, "job").await, 0);
-    assert_eq!(std::fs::read_to_string(inside.join("sub/f")).unwrap(), "a\n");
-    assert!(!outside.join("f").exists(), "a bind outside the root must not touch the host");
+    assert_eq!(
+        std::fs::read_to_string(inside.join("sub/f")).unwrap(),
+        "a\n"
+    );
+    assert!(
+        !outside.join("f").exists(),
+        "a bind outside the root must not touch the host"
+    );
 }
 
 #[tokio::test]
@@ -153,11 +247,21 @@ async fn engine_wide_views_count_what_is_there() {
     run(&engine, "web", "sleep 1000").await;
     output(&engine, "true").await;
     let info = get(&engine, "/info").await.json();
-    assert_eq!((&info["Containers"], &info["ContainersRunning"], &info["ContainersStopped"]), (&json!(2), &json!(1), &json!(1)));
+    assert_eq!(
+        (
+            &info["Containers"],
+            &info["ContainersRunning"],
+            &info["ContainersStopped"]
+        ),
+        (&json!(2), &json!(1), &json!(1))
+    );
     let usage = get(&engine, "/system/df").await.json();
     assert_eq!(usage["Containers"].as_array().unwrap().len(), 2);
     let only = get(&engine, "/system/df?type=volume").await.json();
-    assert_eq!((only["Images"].clone(), only["Volumes"].clone()), (Value::Null, json!([])));
+    assert_eq!(
+        (only["Images"].clone(), only["Volumes"].clone()),
+        (Value::Null, json!([]))
+    );
     let top = get(&engine, "/containers/web/top").await.json();
     assert_eq!(top["Processes"][0][7], "sh -c sleep 1000");
 }

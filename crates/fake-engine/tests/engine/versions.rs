@@ -4,7 +4,11 @@ use serde_json::json;
 use crate::client::{act, call, create, engine, get, inspect};
 
 fn at(version: &str) -> FakeEngine {
-    FakeEngine::builder().api_version(version).image("busybox").build().unwrap()
+    FakeEngine::builder()
+        .api_version(version)
+        .image("busybox")
+        .build()
+        .unwrap()
 }
 
 #[tokio::test]
@@ -21,23 +25,39 @@ async fn ping_answers_head_and_get_with_the_headers_of_negotiation() {
 
 #[tokio::test]
 async fn a_version_outside_the_range_is_refused_with_the_engines_words() {
-    let engine = FakeEngine::builder().api_version("1.47").min_api_version("1.44").build().unwrap();
+    let engine = FakeEngine::builder()
+        .api_version("1.47")
+        .min_api_version("1.44")
+        .build()
+        .unwrap();
     let new = get(&engine, "/v1.48/version").await;
-    assert_eq!((new.status.as_u16(), new.header("api-version")), (400, "1.47"));
-    assert_eq!(new.message(), "client version 1.48 is too new. Maximum supported API version is 1.47");
+    assert_eq!(
+        (new.status.as_u16(), new.header("api-version")),
+        (400, "1.47")
+    );
+    assert_eq!(
+        new.message(),
+        "client version 1.48 is too new. Maximum supported API version is 1.47"
+    );
     let old = get(&engine, "/v1.43/version").await;
     assert_eq!(
         old.message(),
         "client version 1.43 is too old. Minimum supported API version is 1.44, please upgrade your client to a newer version"
     );
-    assert_eq!(get(&engine, "/v1.44/version").await.json()["MinAPIVersion"], "1.44");
+    assert_eq!(
+        get(&engine, "/v1.44/version").await.json()["MinAPIVersion"],
+        "1.44"
+    );
 }
 
 #[tokio::test]
 async fn errors_are_json_with_the_usual_headers() {
     let engine = engine();
     let missing = get(&engine, "/containers/nope/json").await;
-    assert_eq!((missing.status.as_u16(), missing.message()), (404, "No such container: nope".to_owned()));
+    assert_eq!(
+        (missing.status.as_u16(), missing.message()),
+        (404, "No such container: nope".to_owned())
+    );
     assert_eq!(missing.header("content-type"), "application/json");
     assert_eq!(missing.header("api-version"), "1.47");
     assert_eq!(get(&engine, "/nope").await.message(), "page not found");
@@ -52,7 +72,10 @@ async fn a_replaced_daemon_speaks_its_own_version() {
     engine.set_api_version("1.52").unwrap();
     assert_eq!(get(&engine, "/_ping").await.header("api-version"), "1.52");
     assert_eq!(get(&engine, "/v1.43/info").await.status, 400);
-    assert_eq!(engine.set_api_version("1.53"), Err(EngineError::VersionRange(ApiVersion::new(1, 53))));
+    assert_eq!(
+        engine.set_api_version("1.53"),
+        Err(EngineError::VersionRange(ApiVersion::new(1, 53)))
+    );
 }
 
 #[tokio::test]
@@ -63,7 +86,10 @@ async fn api_1_52_drops_what_it_dropped() {
         act(&engine, "POST", "/containers/web/start").await;
         let view = inspect(&engine, &id).await;
         assert_eq!(view["NetworkSettings"]["IPAddress"].is_string(), legacy);
-        assert_eq!(view["NetworkSettings"]["Networks"]["bridge"]["IPAddress"], "172.17.0.2");
+        assert_eq!(
+            view["NetworkSettings"]["Networks"]["bridge"]["IPAddress"],
+            "172.17.0.2"
+        );
         assert_eq!(view["GraphDriver"].is_object(), legacy);
         let events = get(&engine, "/events?since=1&until=99999999999").await;
         drop(events);
@@ -80,17 +106,33 @@ async fn the_multiplexed_content_type_comes_with_api_1_42() {
         create(&engine, "web", json!({ "Cmd": ["true"] })).await;
         create(&engine, "tty", json!({ "Cmd": ["true"], "Tty": true })).await;
         let header = |reply: crate::client::Reply| reply.header("content-type").to_owned();
-        assert_eq!(header(get(&engine, "/containers/web/logs?stdout=1").await), expected);
-        assert_eq!(header(get(&engine, "/containers/tty/logs?stdout=1").await), "application/vnd.docker.raw-stream");
+        assert_eq!(
+            header(get(&engine, "/containers/web/logs?stdout=1").await),
+            expected
+        );
+        assert_eq!(
+            header(get(&engine, "/containers/tty/logs?stdout=1").await),
+            "application/vnd.docker.raw-stream"
+        );
     }
 }
 
 #[test]
 fn a_builder_refuses_what_is_not_served() {
-    let build = |version: &str| FakeEngine::builder().api_version(version).build().unwrap_err().to_string();
+    let build = |version: &str| {
+        FakeEngine::builder()
+            .api_version(version)
+            .build()
+            .unwrap_err()
+            .to_string()
+    };
     assert!(build("1.39").contains("choose 1.40 to 1.52"));
     assert!(build("one").contains("MAJOR.MINOR"));
-    let order = FakeEngine::builder().api_version("1.44").min_api_version("1.45").build().unwrap_err();
+    let order = FakeEngine::builder()
+        .api_version("1.44")
+        .min_api_version("1.45")
+        .build()
+        .unwrap_err();
     assert!(order.to_string().contains("above"));
     assert!(FakeEngine::builder().image("Not An Image").build().is_err());
 }
