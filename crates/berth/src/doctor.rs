@@ -13,18 +13,27 @@ use crate::output;
 
 mod checks;
 mod facts;
+#[cfg(test)]
+mod tests;
 
 use checks::{Check, Level};
 
 /// Checks, prints, and fails with 5 when there is no engine, with 1 when there is another problem.
 pub(crate) async fn doctor(engine: &EngineArgs, args: &DoctorArgs) -> Result<(), Failure> {
     let (docker, source) = engine::client(engine)?;
-    let given = engine.docker_endpoint.as_deref().map(|text| ("--docker-endpoint", text));
-    let options = ConnectOptions::resolve(&Environment::of_process(), given).map_err(|error| Failure::new(Code::Usage, error))?;
+    let given = engine
+        .docker_endpoint
+        .as_deref()
+        .map(|text| ("--docker-endpoint", text));
+    let options = ConnectOptions::resolve(&Environment::of_process(), given)
+        .map_err(|error| Failure::new(Code::Usage, error))?;
     let facts = facts::gather(docker, options.endpoint(), &source, options.rootless()).await;
     let checks = checks::checks(&facts);
     let text = match args.output {
-        DoctorOutput::Text => text(&checks, marks_are_understood(|name| std::env::var(name).ok())),
+        DoctorOutput::Text => text(
+            &checks,
+            marks_are_understood(|name| std::env::var(name).ok()),
+        ),
         DoctorOutput::Json => json(&checks)?,
     };
     output::print(&text)?;
@@ -43,15 +52,29 @@ fn count(checks: &[Check], level: Level) -> usize {
 
 /// One line for each check, its advice below it, and the sum.
 fn text(checks: &[Check], unicode: bool) -> String {
-    let width = checks.iter().map(|check| check.name.len()).max().unwrap_or_default();
+    let width = checks
+        .iter()
+        .map(|check| check.name.len())
+        .max()
+        .unwrap_or_default();
     let arrow = if unicode { "→" } else { "->" };
     let mut text = String::new();
-    for Check { name, level, finding, advice } in checks {
+    for Check {
+        name,
+        level,
+        finding,
+        advice,
+    } in checks
+    {
         let (mark, style) = mark(*level, unicode);
         let indent = " ".repeat(width + 4);
         let mut finding = finding.lines();
         // Writing to a String cannot fail.
-        let _ = writeln!(text, "{style}{mark}{style:#} {name:width$}  {}", finding.next().unwrap_or_default());
+        let _ = writeln!(
+            text,
+            "{style}{mark}{style:#} {name:width$}  {}",
+            finding.next().unwrap_or_default()
+        );
         for line in finding {
             let _ = writeln!(text, "{indent}{line}");
         }
@@ -63,7 +86,12 @@ fn text(checks: &[Check], unicode: bool) -> String {
         let count = count(checks, level);
         format!("{count} {word}{}", if count == 1 { "" } else { "s" })
     });
-    let _ = writeln!(text, "\n{}, {} unknown", sums.join(", "), count(checks, Level::Unknown));
+    let _ = writeln!(
+        text,
+        "\n{}, {} unknown",
+        sums.join(", "),
+        count(checks, Level::Unknown)
+    );
     text
 }
 
@@ -74,12 +102,18 @@ fn mark(level: Level, unicode: bool) -> (&'static str, Style) {
         Level::Problem => ("✗", "x", AnsiColor::Red),
         Level::Unknown => ("?", "?", AnsiColor::Cyan),
     };
-    (if unicode { mark } else { ascii }, color.on_default().bold())
+    (
+        if unicode { mark } else { ascii },
+        color.on_default().bold(),
+    )
 }
 
 /// Whether the locale's characters are UTF-8: the first of these that is set decides (locale(7)).
 fn marks_are_understood(variable: impl Fn(&str) -> Option<String>) -> bool {
-    let locale = ["LC_ALL", "LC_CTYPE", "LANG"].into_iter().filter_map(variable).find(|value| !value.is_empty());
+    let locale = ["LC_ALL", "LC_CTYPE", "LANG"]
+        .into_iter()
+        .filter_map(variable)
+        .find(|value| !value.is_empty());
     let locale = locale.unwrap_or_default().to_lowercase();
     locale.contains("utf-8") || locale.contains("utf8")
 }
@@ -98,7 +132,8 @@ fn json(checks: &[Check]) -> Result<String, Failure> {
         unknown: count(checks, Level::Unknown),
         checks,
     };
-    let mut text = serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Failed, error))?;
+    let mut text =
+        serde_json::to_string_pretty(&report).map_err(|error| Failure::new(Code::Failed, error))?;
     text.push('\n');
     Ok(text)
 }

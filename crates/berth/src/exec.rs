@@ -14,7 +14,7 @@ use berth_docker::{ApiVersion, Docker, FrameStream, Source, UpgradedWriter};
 use berth_pod::Runtime;
 use berth_pod::observe::State;
 use rustix::termios::{self, OptionalActions, Termios};
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep};
 
@@ -40,6 +40,9 @@ const CODE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// The most input that is read at once, in bytes.
 const READ: usize = 16 * 1024;
+
+/// How the engine's words begin when it cannot start a command. They come as the command's output, and belong to the errors.
+const NOT_STARTED: &[u8] = b"OCI runtime exec failed: ";
 
 /// The number of `SIGPIPE` (signal(7)).
 const SIGPIPE: u8 = 13;
@@ -73,7 +76,9 @@ pub(crate) async fn exec(engine: &EngineArgs, args: &ExecArgs) -> Result<(), Fai
     if tty {
         DETACH_KEYS.clone_into(&mut config.detach_keys);
         match size(&stdin) {
-            Some(TerminalSize { height, width }) if docker.api_version().await? >= SIZE_AT_CREATE => {
+            Some(TerminalSize { height, width })
+                if docker.api_version().await? >= SIZE_AT_CREATE =>
+            {
                 config.console_size = vec![height, width];
             }
             Some(_) => size_is_known = false,
@@ -86,13 +91,24 @@ pub(crate) async fn exec(engine: &EngineArgs, args: &ExecArgs) -> Result<(), Fai
     let raw = tty && args.stdin;
     let mut fatal = if raw { Fatal::new()? } else { Fatal::default() };
     let guard = if raw { Some(Raw::enter(&stdin)?) } else { None };
-    let resized = if tty { Some(signal(SignalKind::window_change())?) } else { None };
+    let resized = if tty {
+        Some(signal(SignalKind::window_change())?)
+    } else {
+        None
+    };
 
     let session = async {
         let attached = docker.start_exec(&id, tty).await?;
         let work = async {
-            write_out(attached.output).await?;
-            exit_code(docker, &id).await
+            let held = write_out(attached.output).await?;
+            let end = end_of(docker, &id).await?;
+            match held {
+                Some(words) if end.pid == 0 => Err(not_started(end.code, &words)),
+                Some(words) => write(&mut tokio::io::stdout(), &words)
+                    .await
+                    .map(|()| end.code),
+                None => Ok(end.code),
+            }
         };
         tokio::select! {
             code = work => code,
@@ -105,7 +121,11 @@ pub(crate) async fn exec(engine: &EngineArgs, args: &ExecArgs) -> Result<(), Fai
         number = fatal.next() => 128 + number,
     };
     drop(guard);
-    if code == 0 { Ok(()) } else { Err(Failure::of_program(code)) }
+    if code == 0 {
+        Ok(())
+    } else {
+        Err(Failure::of_program(code))
+    }
 }
 
 /// The ID of the container's running instance.
@@ -116,36 +136,68 @@ fn running<'a>(pod: &PodFound, group: &'a Instances) -> Result<&'a str, Failure>
             State::Running { .. } => return Ok(container.id.as_str()),
             State::Created => "it has not been started yet".to_owned(),
             State::Removing => "it is being removed".to_owned(),
-            State::Exited { error, started_at: None, .. } if !error.is_empty() => format!("it could not be started: {error}"),
+            State::Exited {
+                error,
+                started_at: None,
+                ..
+            } if !error.is_empty() => format!("it could not be started: {error}"),
             State::Exited { exit_code, .. } => format!("it has ended with exit code {exit_code}"),
         },
         None => "it has not been made yet".to_owned(),
     };
-    Err(Failure::new(Code::Failed, format!("container {name:?} in pod {pod:?} is not running: {state}")))
+    Err(Failure::new(
+        Code::Failed,
+        format!("container {name:?} in pod {pod:?} is not running: {state}"),
+    ))
 }
 
 /// Copies the command's output until it ends. Cancelled, it may leave a part of a piece unwritten.
-async fn write_out(mut output: FrameStream) -> Result<(), Failure> {
+///
+/// Gives back, unwritten, an output that consists of what the engine writes there when it cannot start the command.
+async fn write_out(mut output: FrameStream) -> Result<Option<Vec<u8>>, Failure> {
     let (mut stdout, mut stderr) = (tokio::io::stdout(), tokio::io::stderr());
+    let mut held = None;
+    let mut first = true;
     while let Some(frame) = output.next().await {
         let frame = frame?;
-        let written = match frame.source {
-            Source::Stderr => write(&mut stderr, &frame.bytes).await,
-            _ => write(&mut stdout, &frame.bytes).await,
-        };
-        match written {
-            Ok(()) => {}
-            // As if the signal had ended us: nobody reads on.
-            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Err(Failure::of_program(128 + SIGPIPE)),
-            Err(error) => return Err(Failure::new(Code::Failed, format!("the command's output cannot be written: {error}"))),
+        if std::mem::take(&mut first) && frame.bytes.starts_with(NOT_STARTED) {
+            held = Some(frame.bytes.to_vec());
+            continue;
+        }
+        if let Some(bytes) = held.take() {
+            write(&mut stdout, &bytes).await?;
+        }
+        match frame.source {
+            Source::Stderr => write(&mut stderr, &frame.bytes).await?,
+            _ => write(&mut stdout, &frame.bytes).await?,
         }
     }
-    Ok(())
+    Ok(held)
 }
 
-async fn write(to: &mut (impl tokio::io::AsyncWrite + Unpin), bytes: &[u8]) -> std::io::Result<()> {
-    to.write_all(bytes).await?;
-    to.flush().await
+async fn write(to: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) -> Result<(), Failure> {
+    let written = async {
+        to.write_all(bytes).await?;
+        to.flush().await
+    };
+    written
+        .await
+        .map_err(|error: std::io::Error| match error.kind() {
+            // As if the signal had ended us: nobody reads on.
+            std::io::ErrorKind::BrokenPipe => Failure::of_program(128 + SIGPIPE),
+            _ => Failure::new(
+                Code::Failed,
+                format!("the command's output cannot be written: {error}"),
+            ),
+        })
+}
+
+/// The failure of a command that never ran, in the engine's words.
+fn not_started(code: u8, words: &[u8]) -> Failure {
+    Failure {
+        code,
+        message: String::from_utf8_lossy(words).trim_end().to_owned(),
+    }
 }
 
 /// Passes standard input on, and its end. It never ends itself: only the command's output says when it is over.
@@ -172,18 +224,31 @@ async fn feed(input: Option<UpgradedWriter>) -> Infallible {
     pending().await
 }
 
-/// Waits for the exit code of a command whose output has ended. It may go on without outputs, and then so does this.
-async fn exit_code(docker: &Docker, exec: &str) -> Result<u8, Failure> {
+/// How a command ended.
+struct End {
+    code: u8,
+    /// Its process; 0 when it never had one.
+    pid: i64,
+}
+
+/// Waits for the end of a command whose output has ended. It may go on without outputs, and then so does this.
+async fn end_of(docker: &Docker, exec: &str) -> Result<End, Failure> {
     let mut pause = Duration::from_millis(5);
     let mut ended_since = None;
     loop {
         let state = docker.inspect_exec(exec).await?;
         if !state.running {
             if let Some(code) = state.exit_code {
-                return Ok(u8::try_from(code).unwrap_or(Code::Failed as u8));
+                return Ok(End {
+                    code: u8::try_from(code).unwrap_or(Code::Failed as u8),
+                    pid: state.pid,
+                });
             }
             if ended_since.get_or_insert_with(Instant::now).elapsed() > CODE_PATIENCE {
-                return Err(Failure::new(Code::Failed, "the command has ended, and the engine does not say with which exit code"));
+                return Err(Failure::new(
+                    Code::Failed,
+                    "the command has ended, and the engine does not say with which exit code",
+                ));
             }
         }
         sleep(pause).await;
@@ -194,12 +259,23 @@ async fn exit_code(docker: &Docker, exec: &str) -> Result<u8, Failure> {
 fn size(terminal: &Stdin) -> Option<TerminalSize> {
     let size = termios::tcgetwinsize(terminal).ok()?;
     // A terminal that does not know its size says 0.
-    (size.ws_row > 0 && size.ws_col > 0).then_some(TerminalSize { height: size.ws_row, width: size.ws_col })
+    (size.ws_row > 0 && size.ws_col > 0).then_some(TerminalSize {
+        height: size.ws_row,
+        width: size.ws_col,
+    })
 }
 
 /// Tells the command's terminal the size of ours, whenever that changes; at first too, unless the engine knows it already.
-async fn follow_size(docker: &Docker, exec: &str, terminal: &Stdin, changed: Option<Signal>, mut known: bool) -> Infallible {
-    let Some(mut changed) = changed else { pending().await };
+async fn follow_size(
+    docker: &Docker,
+    exec: &str,
+    terminal: &Stdin,
+    changed: Option<Signal>,
+    mut known: bool,
+) -> Infallible {
+    let Some(mut changed) = changed else {
+        pending().await
+    };
     loop {
         for _ in 0..SIZE_TRIES {
             if known {
@@ -231,7 +307,12 @@ struct Raw<'a> {
 
 impl<'a> Raw<'a> {
     fn enter(terminal: &'a Stdin) -> Result<Self, Failure> {
-        let failed = |error| Failure::new(Code::Failed, format!("the terminal cannot be put into raw mode: {error}"));
+        let failed = |error| {
+            Failure::new(
+                Code::Failed,
+                format!("the terminal cannot be put into raw mode: {error}"),
+            )
+        };
         let before = termios::tcgetattr(terminal).map_err(failed)?;
         let mut raw = before.clone();
         raw.make_raw();
@@ -254,8 +335,18 @@ struct Fatal(Vec<(u8, Signal)>);
 impl Fatal {
     /// Signal numbers as in signal(7).
     fn new() -> Result<Self, Failure> {
-        let signals = [(1, SignalKind::hangup()), (2, SignalKind::interrupt()), (3, SignalKind::quit()), (15, SignalKind::terminate())];
-        Ok(Self(signals.into_iter().map(|(number, kind)| Ok((number, signal(kind)?))).collect::<Result<_, std::io::Error>>()?))
+        let signals = [
+            (1, SignalKind::hangup()),
+            (2, SignalKind::interrupt()),
+            (3, SignalKind::quit()),
+            (15, SignalKind::terminate()),
+        ];
+        Ok(Self(
+            signals
+                .into_iter()
+                .map(|(number, kind)| Ok((number, signal(kind)?)))
+                .collect::<Result<_, std::io::Error>>()?,
+        ))
     }
 
     /// The number of the next signal.

@@ -40,8 +40,15 @@ pub(crate) async fn logs(engine: &EngineArgs, args: &LogsArgs) -> Result<(), Fai
     let several = args.follow && chosen.len() > 1;
     let open = async |container: &Container| {
         let stream = open(runtime.docker(), container, &options).await?;
-        let prefix = if prefixed { format!("[pod/{}/{}] ", pod.identity.name, container.name) } else { String::new() };
-        Ok::<_, Failure>(Log { stream, lines: (prefixed || several).then(|| Lines::new(prefix.into_bytes())) })
+        let prefix = if prefixed {
+            format!("[pod/{}/{}] ", pod.identity.name, container.name)
+        } else {
+            String::new()
+        };
+        Ok::<_, Failure>(Log {
+            stream,
+            lines: (prefixed || several).then(|| Lines::new(prefix.into_bytes())),
+        })
     };
     let mut out = BufWriter::with_capacity(BUFFER, io::stdout().lock());
     let result = async {
@@ -68,15 +75,36 @@ pub(crate) async fn logs(engine: &EngineArgs, args: &LogsArgs) -> Result<(), Fai
 fn options(args: &LogsArgs, now: SystemTime) -> Result<LogsOptions, Failure> {
     let tail = match args.tail {
         -1 => None,
-        lines => Some(u64::try_from(lines).map_err(|_| Failure::new(Code::Usage, "--tail must be greater than or equal to -1"))?),
+        lines => Some(u64::try_from(lines).map_err(|_| {
+            Failure::new(Code::Usage, "--tail must be greater than or equal to -1")
+        })?),
     };
-    let since = args.since.map(|ago| now.checked_sub(ago).map_or(Timestamp::new(0, 0), Timestamp::from));
-    Ok(LogsOptions { since, tail, timestamps: args.timestamps, follow: args.follow, ..Default::default() })
+    // Engines take no times before the epoch.
+    let since = args.since.map(|ago| {
+        Timestamp::from(
+            now.checked_sub(ago)
+                .unwrap_or(SystemTime::UNIX_EPOCH)
+                .max(SystemTime::UNIX_EPOCH),
+        )
+    });
+    Ok(LogsOptions {
+        since,
+        tail,
+        timestamps: args.timestamps,
+        follow: args.follow,
+        ..Default::default()
+    })
 }
 
 /// The containers whose logs are wanted. Of all containers, those without a log are only warned about.
 fn chosen<'a>(pod: &'a PodFound, args: &LogsArgs) -> Result<Vec<&'a Container>, Failure> {
-    let instance = |group| if args.previous { previous(pod, group) } else { current(pod, group) };
+    let instance = |group| {
+        if args.previous {
+            previous(pod, group)
+        } else {
+            current(pod, group)
+        }
+    };
     if !args.all_containers {
         return Ok(vec![instance(pod.container(args.container.as_deref())?)?]);
     }
@@ -88,11 +116,21 @@ fn chosen<'a>(pod: &'a PodFound, args: &LogsArgs) -> Result<Vec<&'a Container>, 
         }
     }
     if chosen.is_empty() {
-        let nothing = || Failure::new(Code::NotFound, format!("pod {:?} has no containers yet", pod.identity.name));
+        let nothing = || {
+            Failure::new(
+                Code::NotFound,
+                format!("pod {:?} has no containers yet", pod.identity.name),
+            )
+        };
         return Err(failures.into_iter().next().unwrap_or_else(nothing));
     }
     for Failure { message, .. } in failures {
-        let _ = writeln!(anstream::stderr(),"{}warning:{} {message}", output::WARNING, output::WARNING.render_reset());
+        let _ = writeln!(
+            anstream::stderr(),
+            "{}warning:{} {message}",
+            output::WARNING,
+            output::WARNING.render_reset()
+        );
     }
     Ok(chosen)
 }
@@ -100,12 +138,26 @@ fn chosen<'a>(pod: &'a PodFound, args: &LogsArgs) -> Result<Vec<&'a Container>, 
 fn current<'a>(pod: &PodFound, group: &'a Instances) -> Result<&'a Container, Failure> {
     let (name, pod) = (&group.name, &pod.identity.name);
     match group.current() {
-        Some(Container { state: State::Exited { error, started_at: None, .. }, .. }) if !error.is_empty() => {
-            Err(Failure::new(Code::Failed, format!("container {name:?} in pod {pod:?} could not be started: {error}")))
-        }
-        Some(Container { state: State::Created, .. }) | None => {
-            Err(Failure::new(Code::Failed, format!("container {name:?} in pod {pod:?} is waiting to start")))
-        }
+        Some(Container {
+            state:
+                State::Exited {
+                    error,
+                    started_at: None,
+                    ..
+                },
+            ..
+        }) if !error.is_empty() => Err(Failure::new(
+            Code::Failed,
+            format!("container {name:?} in pod {pod:?} could not be started: {error}"),
+        )),
+        Some(Container {
+            state: State::Created,
+            ..
+        })
+        | None => Err(Failure::new(
+            Code::Failed,
+            format!("container {name:?} in pod {pod:?} is waiting to start"),
+        )),
         Some(container) => Ok(container),
     }
 }
@@ -113,13 +165,26 @@ fn current<'a>(pod: &PodFound, group: &'a Instances) -> Result<&'a Container, Fa
 fn previous<'a>(pod: &PodFound, group: &'a Instances) -> Result<&'a Container, Failure> {
     group.previous().ok_or_else(|| {
         let (name, pod) = (&group.name, &pod.identity.name);
-        Failure::new(Code::NotFound, format!("previous terminated container {name:?} in pod {pod:?} not found"))
+        Failure::new(
+            Code::NotFound,
+            format!("previous terminated container {name:?} in pod {pod:?} not found"),
+        )
     })
 }
 
-async fn open(docker: &Docker, container: &Container, options: &LogsOptions) -> Result<FrameStream, Failure> {
-    let options = LogsOptions { tty: Some(container.tty), ..options.clone() };
-    docker.logs(container.id.as_str(), &options).await.map_err(unreadable)
+async fn open(
+    docker: &Docker,
+    container: &Container,
+    options: &LogsOptions,
+) -> Result<FrameStream, Failure> {
+    let options = LogsOptions {
+        tty: Some(container.tty),
+        ..options.clone()
+    };
+    docker
+        .logs(container.id.as_str(), &options)
+        .await
+        .map_err(unreadable)
 }
 
 /// Says what to do about a log driver that keeps nothing to be read.
@@ -151,7 +216,10 @@ impl From<io::Error> for End {
     fn from(error: io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::BrokenPipe => Self::Closed,
-            _ => Self::Failed(Failure::new(Code::Failed, format!("standard output: {error}"))),
+            _ => Self::Failed(Failure::new(
+                Code::Failed,
+                format!("standard output: {error}"),
+            )),
         }
     }
 }
@@ -206,7 +274,11 @@ async fn copy(mut logs: Vec<Log>, out: &mut impl Write) -> Result<(), End> {
 }
 
 /// The first log from `turn` on that has something.
-fn poll_any(logs: &mut [Log], turn: usize, cx: &mut Context<'_>) -> Poll<(usize, Option<Result<Frame, berth_docker::Error>>)> {
+fn poll_any(
+    logs: &mut [Log],
+    turn: usize,
+    cx: &mut Context<'_>,
+) -> Poll<(usize, Option<Result<Frame, berth_docker::Error>>)> {
     for index in (turn..logs.len()).chain(0..turn) {
         // Dropping the future loses nothing.
         if let Poll::Ready(frame) = pin!(logs[index].stream.next()).poll(cx) {
@@ -226,7 +298,11 @@ struct Lines {
 
 impl Lines {
     fn new(prefix: Vec<u8>) -> Self {
-        Self { prefix, held: Default::default(), cut: [false; 2] }
+        Self {
+            prefix,
+            held: Default::default(),
+            cut: [false; 2],
+        }
     }
 
     fn push(&mut self, source: Source, bytes: &[u8], out: &mut impl Write) -> io::Result<()> {
@@ -279,23 +355,35 @@ mod tests {
         let whole = b"one\ntwo\xff\n\nthree";
         for split in 0..whole.len() {
             let (a, b) = whole.split_at(split);
-            let out = written(&mut Lines::new(b"> ".to_vec()), &[(Source::Stdout, a), (Source::Stdout, b)]);
+            let out = written(
+                &mut Lines::new(b"> ".to_vec()),
+                &[(Source::Stdout, a), (Source::Stdout, b)],
+            );
             assert_eq!(out, b"> one\n> two\xff\n> \n> three\n", "cut at {split}");
         }
     }
 
     #[test]
     fn the_two_outputs_do_not_mix_within_a_line() {
-        let pieces: [(Source, &[u8]); 4] =
-            [(Source::Stdout, b"out"), (Source::Stderr, b"err"), (Source::Stdout, b"put\n"), (Source::Stderr, b"or\n")];
-        assert_eq!(written(&mut Lines::new(Vec::new()), &pieces), b"output\nerror\n");
+        let pieces: [(Source, &[u8]); 4] = [
+            (Source::Stdout, b"out"),
+            (Source::Stderr, b"err"),
+            (Source::Stdout, b"put\n"),
+            (Source::Stderr, b"or\n"),
+        ];
+        assert_eq!(
+            written(&mut Lines::new(Vec::new()), &pieces),
+            b"output\nerror\n"
+        );
     }
 
     #[test]
     fn a_line_without_end_is_not_held_for_ever() {
         let mut lines = Lines::new(b"> ".to_vec());
         let mut out = Vec::new();
-        lines.push(Source::Stdout, &vec![b'x'; MAX_LINE], &mut out).unwrap();
+        lines
+            .push(Source::Stdout, &vec![b'x'; MAX_LINE], &mut out)
+            .unwrap();
         assert_eq!(out.len(), MAX_LINE + 2);
         lines.push(Source::Stdout, b"y\nz\n", &mut out).unwrap();
         lines.finish(&mut out).unwrap();
@@ -316,8 +404,14 @@ mod tests {
         let since = |text| options(&parse(&["--since", text]), now).unwrap().since;
         assert_eq!(since("40s"), Some(Timestamp::new(60, 0)));
         assert_eq!(since("1000h"), Some(Timestamp::new(0, 0)));
-        assert_eq!(options(&parse(&["--tail", "0"]), now).unwrap().tail, Some(0));
+        assert_eq!(
+            options(&parse(&["--tail", "0"]), now).unwrap().tail,
+            Some(0)
+        );
         assert_eq!(options(&parse(&["--tail=-1"]), now).unwrap().tail, None);
-        assert_eq!(options(&parse(&["--tail=-2"]), now).unwrap_err().code, Code::Usage as u8);
+        assert_eq!(
+            options(&parse(&["--tail=-2"]), now).unwrap_err().code,
+            Code::Usage as u8
+        );
     }
 }

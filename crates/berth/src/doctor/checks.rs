@@ -58,7 +58,12 @@ pub(crate) struct Check {
 
 impl Check {
     fn new(name: &'static str, level: Level, finding: impl Into<String>) -> Self {
-        Self { name, level, finding: finding.into(), advice: None }
+        Self {
+            name,
+            level,
+            finding: finding.into(),
+            advice: None,
+        }
     }
 
     fn ok(name: &'static str, finding: impl Into<String>) -> Self {
@@ -94,7 +99,11 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
     let info = match &engine.info {
         Ok(info) => info,
         Err(error) => {
-            all.push(Check::problem("information", error, "see the engine's log for the reason, then run `berth doctor` again"));
+            all.push(Check::problem(
+                "information",
+                error,
+                "see the engine's log for the reason, then run `berth doctor` again",
+            ));
             return all;
         }
     };
@@ -111,7 +120,11 @@ pub(crate) fn checks(facts: &Facts) -> Vec<Check> {
         clock(engine.clock),
         live_restore(info),
     ]);
-    let warnings = info.warnings.iter().filter(|warning| !COVERED.iter().any(|covered| warning.to_lowercase().contains(covered)));
+    let warnings = info.warnings.iter().filter(|warning| {
+        !COVERED
+            .iter()
+            .any(|covered| warning.to_lowercase().contains(covered))
+    });
     all.extend(warnings.map(|warning| {
         let words = warning.trim_start_matches("WARNING:").trim();
         Check::new("engine warns", Level::Warning, words)
@@ -135,10 +148,15 @@ fn unreachable(obstacle: &Obstacle, place: &str, facts: &Facts) -> Check {
     };
     let mut advice = vec![advice];
     if facts.chosen {
-        advice.push(format!("if another engine is meant: the endpoint comes from {}", facts.source));
+        advice.push(format!(
+            "if another engine is meant: the endpoint comes from {}",
+            facts.source
+        ));
     }
     if let Some(rootless) = &obstacle.rootless {
-        advice.push(format!("there is a rootless engine's socket: export DOCKER_HOST={rootless}"));
+        advice.push(format!(
+            "there is a rootless engine's socket: export DOCKER_HOST={rootless}"
+        ));
     }
     Check::problem("engine", finding, advice.join("\n"))
 }
@@ -154,56 +172,125 @@ fn start(obstacle: &Obstacle) -> String {
 
 fn permission(obstacle: &Obstacle, socket: Option<&Socket>, place: &str) -> (String, String) {
     let user = &obstacle.user;
-    let Some(Socket { path, mode, owner, group, gid, .. }) = socket else {
-        return (format!("user {:?} may not reach {place}", user.name), "run berth as root, or open the directories above the socket to the user".to_owned());
+    let Some(Socket {
+        path,
+        mode,
+        owner,
+        group,
+        gid,
+        ..
+    }) = socket
+    else {
+        return (
+            format!("user {:?} may not reach {place}", user.name),
+            "run berth as root, or open the directories above the socket to the user".to_owned(),
+        );
     };
-    let finding = format!("{} is there, but user {:?} may not open it (owner {owner}, group {group}, mode {mode:o}; from {})", path.display(), user.name, source(place));
+    let finding = format!(
+        "{} is there, but user {:?} may not open it (owner {owner}, group {group}, mode {mode:o}; from {})",
+        path.display(),
+        user.name,
+        source(place)
+    );
     let advice = if user.gids.contains(gid) || mode & 0o060 != 0o060 {
         "run berth as root: the socket's mode keeps its group out, or a directory above it is closed".to_owned()
     } else if user.listed_in_group {
-        format!("{:?} is in the group {group}, but this session began before that: log in again, or run `newgrp {group}`", user.name)
+        format!(
+            "{:?} is in the group {group}, but this session began before that: log in again, or run `newgrp {group}`",
+            user.name
+        )
     } else if *gid == 0 {
         "run berth as root".to_owned()
     } else {
-        format!("sudo usermod -aG {group} {}, then log in again (members of that group are as good as root on this host), or run berth as root", user.name)
+        format!(
+            "sudo usermod -aG {group} {}, then log in again (members of that group are as good as root on this host), or run berth as root",
+            user.name
+        )
     };
     (finding, advice)
 }
 
 /// What is in the brackets of a place.
 fn source(place: &str) -> &str {
-    place.rsplit_once("(from ").map_or(place, |(_, source)| source.trim_end_matches(')'))
+    place
+        .rsplit_once("(from ")
+        .map_or(place, |(_, source)| source.trim_end_matches(')'))
 }
 
 fn product(engine: &Engine, place: &str) -> Check {
     let version = match &engine.version {
         Ok(version) => version,
-        Err(error) => return Check::problem("engine", format!("{place} answers a ping, but: {error}"), "make sure that the endpoint is a Docker Engine's"),
+        Err(error) => {
+            return Check::problem(
+                "engine",
+                format!("{place} answers a ping, but: {error}"),
+                "make sure that the endpoint is a Docker Engine's",
+            );
+        }
     };
-    let name = if version.platform.name.is_empty() { "Docker Engine" } else { &version.platform.name };
+    let name = if version.platform.name.is_empty() {
+        "Docker Engine"
+    } else {
+        &version.platform.name
+    };
     let rootless = engine.info.as_ref().is_ok_and(is_rootless);
-    let words = format!("{name} {}{} at {place}", version.version, if rootless { ", rootless" } else { "" });
-    if engine.ping.libpod_api_version.is_some() || version.components.iter().any(|part| part.name.contains("Podman")) {
+    let words = format!(
+        "{name} {}{} at {place}",
+        version.version,
+        if rootless { ", rootless" } else { "" }
+    );
+    if engine.ping.libpod_api_version.is_some()
+        || version
+            .components
+            .iter()
+            .any(|part| part.name.contains("Podman"))
+    {
         let words = format!("Podman {} at {place}", version.version);
-        return Check::warning("engine", words, "berth is made for Docker Engine and tested with nothing else");
+        return Check::warning(
+            "engine",
+            words,
+            "berth is made for Docker Engine and tested with nothing else",
+        );
     }
     Check::ok("engine", words)
 }
 
 fn is_rootless(info: &Info) -> bool {
-    info.security_options.iter().any(|option| option.split(',').any(|part| part == "name=rootless" || part == "rootless"))
+    info.security_options.iter().any(|option| {
+        option
+            .split(',')
+            .any(|part| part == "name=rootless" || part == "rootless")
+    })
 }
 
 fn api(engine: &Engine) -> Check {
     let range = match &engine.version {
-        Ok(Version { api_version, min_api_version, .. }) if !min_api_version.is_empty() => format!("the engine speaks {min_api_version} to {api_version}"),
+        Ok(Version {
+            api_version,
+            min_api_version,
+            ..
+        }) if !min_api_version.is_empty() => {
+            format!("the engine speaks {min_api_version} to {api_version}")
+        }
         Ok(Version { api_version, .. }) => format!("the engine speaks up to {api_version}"),
         Err(_) => format!("the engine speaks up to {}", engine.ping.api_version),
     };
     match &engine.api {
-        Err(error) => Check::problem("API version", error, format!("berth speaks {} to {}; {range}", ApiVersion::FLOOR, ApiVersion::CEILING)),
+        Err(error) => Check::problem(
+            "API version",
+            error,
+            format!(
+                "berth speaks {} to {}; {range}",
+                ApiVersion::FLOOR,
+                ApiVersion::CEILING
+            ),
+        ),
         Ok(used) => {
-            let newest = engine.version.as_ref().ok().and_then(|version| version.api_version.parse::<ApiVersion>().ok());
+            let newest = engine
+                .version
+                .as_ref()
+                .ok()
+                .and_then(|version| version.api_version.parse::<ApiVersion>().ok());
             let untested = newest.filter(|newest| *newest > ApiVersion::CEILING);
             let words = match untested {
                 Some(_) => format!("{used} is used, the newest that berth is tested with; {range}"),
@@ -216,17 +303,37 @@ fn api(engine: &Engine) -> Check {
 
 fn platform(info: &Info, engine: &Engine) -> Check {
     const NAME: &str = "platform";
-    let words = format!("{} on {}, kernel {}", info.operating_system, info.architecture, info.kernel_version);
+    let words = format!(
+        "{} on {}, kernel {}",
+        info.operating_system, info.architecture, info.kernel_version
+    );
     if info.os_type != "linux" {
-        return Check::problem(NAME, format!("containers are for {:?}", info.os_type), "switch the engine to Linux containers");
+        return Check::problem(
+            NAME,
+            format!("containers are for {:?}", info.os_type),
+            "switch the engine to Linux containers",
+        );
     }
     let elsewhere = "--pod-infra-container-image names one that the engine can run";
     if !engine.has_pause_image {
-        return Check::problem(NAME, format!("{words}; this berth has no built-in pause image"), format!("give `berth run` another: {elsewhere}"));
+        return Check::problem(
+            NAME,
+            format!("{words}; this berth has no built-in pause image"),
+            format!("give `berth run` another: {elsewhere}"),
+        );
     }
     if architecture(&info.architecture) != engine.architecture {
-        let words = format!("{words}; the built-in pause image is for {}", engine.architecture);
-        return Check::problem(NAME, words, format!("use a berth built for the engine's architecture, or another pause image: {elsewhere}"));
+        let words = format!(
+            "{words}; the built-in pause image is for {}",
+            engine.architecture
+        );
+        return Check::problem(
+            NAME,
+            words,
+            format!(
+                "use a berth built for the engine's architecture, or another pause image: {elsewhere}"
+            ),
+        );
     }
     Check::ok(NAME, words)
 }
@@ -242,15 +349,32 @@ fn architecture(name: &str) -> &str {
 
 fn cgroup(info: &Info) -> Check {
     const NAME: &str = "cgroups";
-    let words = format!("version {}, driver {}", info.cgroup_version, info.cgroup_driver);
+    let words = format!(
+        "version {}, driver {}",
+        info.cgroup_version, info.cgroup_driver
+    );
     if info.cgroup_driver == "none" {
-        return Check::warning(NAME, words, "limits have no effect: a rootless engine needs cgroup version 2 and delegation (https://docs.docker.com/engine/security/rootless/)");
+        return Check::warning(
+            NAME,
+            words,
+            "limits have no effect: a rootless engine needs cgroup version 2 and delegation (https://docs.docker.com/engine/security/rootless/)",
+        );
     }
     match info.cgroup_version.as_str() {
         "2" => Check::ok(NAME, words),
-        "1" => Check::warning(NAME, words, "Docker and Kubernetes are giving up version 1: boot the host with systemd.unified_cgroup_hierarchy=1, or a newer distribution"),
+        "1" => Check::warning(
+            NAME,
+            words,
+            "Docker and Kubernetes are giving up version 1: boot the host with systemd.unified_cgroup_hierarchy=1, or a newer distribution",
+        ),
         // Engines before 20.10 do not tell.
-        _ => Check::unknown(NAME, format!("driver {}; the engine does not tell the version", info.cgroup_driver)),
+        _ => Check::unknown(
+            NAME,
+            format!(
+                "driver {}; the engine does not tell the version",
+                info.cgroup_driver
+            ),
+        ),
     }
 }
 
@@ -269,27 +393,50 @@ fn limits(info: &Info) -> Check {
         return Check::ok(NAME, "memory, swap, CPU and processes can be limited");
     }
     let advice = match missing.as_slice() {
-        ["swap"] => "a container at its memory limit may go on into swap: boot the host with swapaccount=1, or use no swap",
-        _ => "limits of pods have no effect for these: enable the cgroup controllers of the kernel (on Debian: cgroup_enable=memory swapaccount=1 at boot)",
+        ["swap"] => {
+            "a container at its memory limit may go on into swap: boot the host with swapaccount=1, or use no swap"
+        }
+        _ => {
+            "limits of pods have no effect for these: enable the cgroup controllers of the kernel (on Debian: cgroup_enable=memory swapaccount=1 at boot)"
+        }
     };
-    Check::warning(NAME, format!("the host cannot limit {}", missing.join(", ")), advice)
+    Check::warning(
+        NAME,
+        format!("the host cannot limit {}", missing.join(", ")),
+        advice,
+    )
 }
 
 fn storage(info: &Info) -> Check {
     const NAME: &str = "storage driver";
     let driver = info.driver.as_str();
     let containerd = uses_containerd_store(info);
-    let words = if containerd { format!("{driver} (containerd image store)") } else { driver.to_owned() };
+    let words = if containerd {
+        format!("{driver} (containerd image store)")
+    } else {
+        driver.to_owned()
+    };
     match driver {
-        "vfs" | "native" => Check::warning(NAME, format!("{words} copies every layer for every container: slow, and large on disk"), "use overlay2, or overlayfs with the containerd image store, on a file system that can (ext4, xfs with ftype=1)"),
-        "devicemapper" | "aufs" | "overlay" => Check::warning(NAME, format!("{words} is no longer in current engines"), "move to overlay2 before the engine is updated; images and containers have to be made again"),
+        "vfs" | "native" => Check::warning(
+            NAME,
+            format!("{words} copies every layer for every container: slow, and large on disk"),
+            "use overlay2, or overlayfs with the containerd image store, on a file system that can (ext4, xfs with ftype=1)",
+        ),
+        "devicemapper" | "aufs" | "overlay" => Check::warning(
+            NAME,
+            format!("{words} is no longer in current engines"),
+            "move to overlay2 before the engine is updated; images and containers have to be made again",
+        ),
         "" => Check::unknown(NAME, "the engine does not tell"),
         _ => Check::ok(NAME, words),
     }
 }
 
 fn uses_containerd_store(info: &Info) -> bool {
-    info.driver_status.iter().flatten().any(|word| word.starts_with("io.containerd.snapshotter."))
+    info.driver_status
+        .iter()
+        .flatten()
+        .any(|word| word.starts_with("io.containerd.snapshotter."))
 }
 
 fn log_driver(info: &Info, engine: &Engine) -> Check {
@@ -300,10 +447,16 @@ fn log_driver(info: &Info, engine: &Engine) -> Check {
         "none" => Check::problem(NAME, "none: `berth logs` has nothing to read", ADVICE),
         driver if READABLE.contains(&driver) => Check::ok(NAME, driver),
         driver if engine.api.as_ref().is_ok_and(|api| *api >= DUAL_LOGGING) => {
-            let words = format!("{driver}; `berth logs` reads the engine's own copy, unless the option cache-disabled is set");
+            let words = format!(
+                "{driver}; `berth logs` reads the engine's own copy, unless the option cache-disabled is set"
+            );
             Check::ok(NAME, words)
         }
-        driver => Check::problem(NAME, format!("{driver}: this engine cannot read it back for `berth logs`"), ADVICE),
+        driver => Check::problem(
+            NAME,
+            format!("{driver}: this engine cannot read it back for `berth logs`"),
+            ADVICE,
+        ),
     }
 }
 
@@ -311,28 +464,59 @@ fn log_limit(info: &Info, limit: &LogLimit) -> Check {
     const NAME: &str = "log size";
     if info.logging_driver != "json-file" {
         return match info.logging_driver.as_str() {
-            "local" => Check::ok(NAME, "the driver local keeps 100 MB for each container unless told otherwise"),
+            "local" => Check::ok(
+                NAME,
+                "the driver local keeps 100 MB for each container unless told otherwise",
+            ),
             "none" => Check::ok(NAME, "nothing is kept"),
             _ => Check::ok(NAME, "a matter of where the driver sends logs to"),
         };
     }
     const ADVICE: &str = "set \"log-opts\": {\"max-size\": \"10m\", \"max-file\": \"3\"} in the engine's daemon.json and restart it; containers made before keep theirs";
     match limit {
-        LogLimit::Set(limit, place) => Check::ok(NAME, format!("json-file up to {limit} a file ({place})")),
-        LogLimit::Unset(how) => Check::warning(NAME, format!("json-file grows without limit: {how}"), ADVICE),
-        LogLimit::Unknown(why) => Check::unknown(NAME, format!("whether json-file has a limit is unknown: {why}")).advise(format!("if max-size is not set: {ADVICE}")),
+        LogLimit::Set(limit, place) => {
+            Check::ok(NAME, format!("json-file up to {limit} a file ({place})"))
+        }
+        LogLimit::Unset(how) => Check::warning(
+            NAME,
+            format!("json-file grows without limit: {how}"),
+            ADVICE,
+        ),
+        LogLimit::Unknown(why) => Check::unknown(
+            NAME,
+            format!("whether json-file has a limit is unknown: {why}"),
+        )
+        .advise(format!("if max-size is not set: {ADVICE}")),
     }
 }
 
 fn disk(info: &Info, disk: Result<&Disk, &String>) -> Check {
     const NAME: &str = "disk";
     let root = &info.docker_root_dir;
-    let Disk { total, free, files, files_free } = match disk {
+    let Disk {
+        total,
+        free,
+        files,
+        files_free,
+    } = match disk {
         Ok(disk) => *disk,
-        Err(why) => return Check::unknown(NAME, format!("free space at {root:?} is unknown: {why}")),
+        Err(why) => {
+            return Check::unknown(NAME, format!("free space at {root:?} is unknown: {why}"));
+        }
     };
-    let share = |part: u64, whole: u64| if whole == 0 { 100 } else { u128::from(part) * 100 / u128::from(whole) };
-    let mut words = format!("{} of {} free ({} %) at {root}", gib(free), gib(total), share(free, total));
+    let share = |part: u64, whole: u64| {
+        if whole == 0 {
+            100
+        } else {
+            u128::from(part) * 100 / u128::from(whole)
+        }
+    };
+    let mut words = format!(
+        "{} of {} free ({} %) at {root}",
+        gib(free),
+        gib(total),
+        share(free, total)
+    );
     if uses_containerd_store(info) && !Path::new(root).starts_with("/var/lib/containerd") {
         words.push_str("; images may be in containerd's own directory, which was not looked at");
     }
@@ -342,7 +526,11 @@ fn disk(info: &Info, disk: Result<&Disk, &String>) -> Check {
     } else if share(free, total) < DISK_LOW.into() {
         Check::warning(NAME, words, ADVICE)
     } else if share(files_free, files) < FILES_LOW.into() {
-        Check::warning(NAME, format!("{words}; only {files_free} of {files} files (inodes) are left"), ADVICE)
+        Check::warning(
+            NAME,
+            format!("{words}; only {files_free} of {files} files (inodes) are left"),
+            ADVICE,
+        )
     } else {
         Check::ok(NAME, words)
     }
@@ -366,7 +554,10 @@ fn oom_score_adj(info: &Info, engine: &Engine) -> Check {
             "pods start nevertheless; when memory runs out, the kernel may pick a Guaranteed pod or a pause container first. It takes an engine with CAP_SYS_RESOURCE on the host",
         ),
         Verdict::Allowed if engine.process.is_some() => Check::ok(NAME, "can be lowered"),
-        Verdict::Allowed => Check::unknown(NAME, "the engine's process is not seen from here; nothing speaks against lowering it"),
+        Verdict::Allowed => Check::unknown(
+            NAME,
+            "the engine's process is not seen from here; nothing speaks against lowering it",
+        ),
     }
 }
 
@@ -374,7 +565,10 @@ fn bridge(engine: &Engine) -> Check {
     const NAME: &str = "network";
     match &engine.networks {
         Err(error) => Check::unknown(NAME, error),
-        Ok(names) => match names.iter().find(|name| matches!(name.as_str(), "bridge" | "podman" | "nat")) {
+        Ok(names) => match names
+            .iter()
+            .find(|name| matches!(name.as_str(), "bridge" | "podman" | "nat"))
+        {
             Some(name) => Check::ok(NAME, format!("the network {name:?} is there")),
             None => Check::problem(
                 NAME,
@@ -387,12 +581,22 @@ fn bridge(engine: &Engine) -> Check {
 
 fn clock(clock: Option<(f64, f64)>) -> Check {
     const NAME: &str = "clock";
-    let Some((ahead, uncertain)) = clock else { return Check::unknown(NAME, "the engine does not tell its time") };
+    let Some((ahead, uncertain)) = clock else {
+        return Check::unknown(NAME, "the engine does not tell its time");
+    };
     if ahead.abs() <= SKEW_MAX + uncertain {
         return Check::ok(NAME, "the engine's agrees with ours");
     }
-    let words = format!("the engine's is {:.1} s {} ours", ahead.abs(), if ahead > 0.0 { "ahead of" } else { "behind" });
-    Check::warning(NAME, words, "ages and --since are off by as much: synchronise the clocks of both hosts (timedatectl set-ntp true)")
+    let words = format!(
+        "the engine's is {:.1} s {} ours",
+        ahead.abs(),
+        if ahead > 0.0 { "ahead of" } else { "behind" }
+    );
+    Check::warning(
+        NAME,
+        words,
+        "ages and --since are off by as much: synchronise the clocks of both hosts (timedatectl set-ntp true)",
+    )
 }
 
 fn live_restore(info: &Info) -> Check {

@@ -137,7 +137,12 @@ pub(crate) enum LogLimit {
 /// Looks at the engine behind `docker` and at this host.
 ///
 /// Each call has the client's deadline, the first at most [`PATIENCE`]. Cancel safe.
-pub(crate) async fn gather(docker: Docker, endpoint: &Endpoint, source: &berth_docker::EndpointSource, rootless: Option<&Endpoint>) -> Facts {
+pub(crate) async fn gather(
+    docker: Docker,
+    endpoint: &Endpoint,
+    source: &berth_docker::EndpointSource,
+    rootless: Option<&Endpoint>,
+) -> Facts {
     let engine = match tokio::time::timeout(PATIENCE, docker.ping()).await {
         Ok(Ok(ping)) => Ok(Box::new(look(docker, endpoint, ping).await)),
         Ok(Err(error)) => {
@@ -147,9 +152,19 @@ pub(crate) async fn gather(docker: Docker, endpoint: &Endpoint, source: &berth_d
             };
             Err(obstacle(reason, error.to_string(), endpoint, rootless))
         }
-        Err(_) => Err(obstacle(None, format!("it takes connections but does not answer within {PATIENCE:?}"), endpoint, rootless)),
+        Err(_) => Err(obstacle(
+            None,
+            format!("it takes connections but does not answer within {PATIENCE:?}"),
+            endpoint,
+            rootless,
+        )),
     };
-    Facts { endpoint: endpoint.to_string(), source: source.to_string(), chosen: !matches!(source, berth_docker::EndpointSource::Default), engine }
+    Facts {
+        endpoint: endpoint.to_string(),
+        source: source.to_string(),
+        chosen: !matches!(source, berth_docker::EndpointSource::Default),
+        engine,
+    }
 }
 
 async fn look(docker: Docker, endpoint: &Endpoint, ping: Ping) -> Engine {
@@ -158,9 +173,13 @@ async fn look(docker: Docker, endpoint: &Endpoint, ping: Ping) -> Engine {
     let api = docker.api_version().await.map_err(words);
     let asked = SystemTime::now();
     let info = docker.info().await.map_err(words);
-    let clock = info.as_ref().ok().and_then(|info| Some(skew(info.system_time?.into(), asked, SystemTime::now())));
+    let clock = info
+        .as_ref()
+        .ok()
+        .and_then(|info| Some(skew(info.system_time?.into(), asked, SystemTime::now())));
     let networks = docker.list_networks(&Filters::new()).await.map_err(words);
-    let networks = networks.map(|networks| networks.into_iter().map(|network| network.name).collect());
+    let networks =
+        networks.map(|networks| networks.into_iter().map(|network| network.name).collect());
     let listener = match endpoint {
         Endpoint::Unix { .. } => docker.listener_process_id().await,
         _ => None,
@@ -170,10 +189,17 @@ async fn look(docker: Docker, endpoint: &Endpoint, ping: Ping) -> Engine {
     let (disk, log_limit) = match &info {
         Ok(info) => {
             let here = is_here(endpoint, info);
-            let disk = if here { disk(Path::new(&info.docker_root_dir)) } else { Err("the engine is not on this host".to_owned()) };
+            let disk = if here {
+                disk(Path::new(&info.docker_root_dir))
+            } else {
+                Err("the engine is not on this host".to_owned())
+            };
             (disk, log_limit(runtime.docker(), here, listener).await)
         }
-        Err(_) => (Err("the engine does not say where its data is".to_owned()), LogLimit::Unknown("the engine does not tell its log driver".to_owned())),
+        Err(_) => (
+            Err("the engine does not say where its data is".to_owned()),
+            LogLimit::Unknown("the engine does not tell its log driver".to_owned()),
+        ),
     };
     Engine {
         ping,
@@ -204,21 +230,36 @@ fn skew(theirs: SystemTime, asked: SystemTime, answered: SystemTime) -> (f64, f6
 fn is_here(endpoint: &Endpoint, info: &Info) -> bool {
     let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
     let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    matches!(endpoint, Endpoint::Unix { .. }) && kernel.trim() == info.kernel_version && name.trim() == info.name
+    matches!(endpoint, Endpoint::Unix { .. })
+        && kernel.trim() == info.kernel_version
+        && name.trim() == info.name
 }
 
 fn disk(root: &Path) -> Result<Disk, String> {
     let stat = rustix::fs::statvfs(root).map_err(|error| format!("{}: {error}", root.display()))?;
     let bytes = |blocks: u64| blocks.saturating_mul(stat.f_frsize);
-    Ok(Disk { total: bytes(stat.f_blocks), free: bytes(stat.f_bavail), files: stat.f_files, files_free: stat.f_favail })
+    Ok(Disk {
+        total: bytes(stat.f_blocks),
+        free: bytes(stat.f_bavail),
+        files: stat.f_files,
+        files_free: stat.f_favail,
+    })
 }
 
 /// The engine adds its default options to each container at its creation, so a container tells; and so do its flags and its file.
 async fn log_limit(docker: &Docker, here: bool, listener: Option<i32>) -> LogLimit {
     if here {
-        let flags = listener.map(|pid| flags(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default())).unwrap_or_default();
-        let path = value_of(&flags, "--config-file").unwrap_or(DAEMON_JSON).to_owned();
-        let dockerd = flags.first().is_some_and(|program| Path::new(program).file_name().is_some_and(|name| name == "dockerd"));
+        let flags = listener
+            .map(|pid| flags(&fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default()))
+            .unwrap_or_default();
+        let path = value_of(&flags, "--config-file")
+            .unwrap_or(DAEMON_JSON)
+            .to_owned();
+        let dockerd = flags.first().is_some_and(|program| {
+            Path::new(program)
+                .file_name()
+                .is_some_and(|name| name == "dockerd")
+        });
         if let Some(limit) = limit_in_flags(&flags).filter(|_| dockerd) {
             return LogLimit::Set(limit, "dockerd's --log-opt".to_owned());
         }
@@ -226,16 +267,23 @@ async fn log_limit(docker: &Docker, here: bool, listener: Option<i32>) -> LogLim
             Ok(text) => match limit_in_config(text.as_deref()) {
                 Ok(Some(limit)) => return LogLimit::Set(limit, path),
                 // Without the flags a limit may still be among them.
-                Ok(None) if dockerd => return LogLimit::Unset(format!("neither dockerd's flags nor {path} set one")),
+                Ok(None) if dockerd => {
+                    return LogLimit::Unset(format!("neither dockerd's flags nor {path} set one"));
+                }
                 Ok(None) => {}
                 Err(error) => return LogLimit::Unknown(format!("{path}: {error}")),
             },
-            Err(error) => tracing::debug!(%path, %error, "the engine's configuration cannot be read"),
+            Err(error) => {
+                tracing::debug!(%path, %error, "the engine's configuration cannot be read")
+            }
         }
     }
     match limit_of_newest(docker).await {
         Ok(Some(limit)) => limit,
-        Ok(None) => LogLimit::Unknown("the Engine API does not tell, and there is no pod whose container would show it".to_owned()),
+        Ok(None) => LogLimit::Unknown(
+            "the Engine API does not tell, and there is no pod whose container would show it"
+                .to_owned(),
+        ),
         Err(error) => LogLimit::Unknown(error.to_string()),
     }
 }
@@ -243,10 +291,21 @@ async fn log_limit(docker: &Docker, here: bool, listener: Option<i32>) -> LogLim
 /// As the newest container of a pod has it; pods leave it to the engine.
 async fn limit_of_newest(docker: &Docker) -> Result<Option<LogLimit>, berth_docker::Error> {
     let filters = Filters::new().label(format!("{}={}", labels::TYPE, labels::TYPE_CONTAINER));
-    let rows = docker.list_containers(&ListContainers { all: true, limit: Some(1), filters, ..Default::default() }).await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    let rows = docker
+        .list_containers(&ListContainers {
+            all: true,
+            limit: Some(1),
+            filters,
+            ..Default::default()
+        })
+        .await?;
+    let Some(row) = rows.first() else {
+        return Ok(None);
+    };
     let inspect = docker.inspect_container(&row.id).await?;
-    let Some(config) = &inspect.host_config.log_config else { return Ok(None) };
+    let Some(config) = &inspect.host_config.log_config else {
+        return Ok(None);
+    };
     let place = format!("the container {}", inspect.bare_name());
     Ok(Some(match config.config.get("max-size") {
         Some(limit) => LogLimit::Set(limit.to_owned(), place),
@@ -256,7 +315,11 @@ async fn limit_of_newest(docker: &Docker) -> Result<Option<LogLimit>, berth_dock
 
 /// The words of a command line as `/proc` gives it.
 fn flags(cmdline: &[u8]) -> Vec<String> {
-    cmdline.split(|byte| *byte == 0).filter(|word| !word.is_empty()).map(|word| String::from_utf8_lossy(word).into_owned()).collect()
+    cmdline
+        .split(|byte| *byte == 0)
+        .filter(|word| !word.is_empty())
+        .map(|word| String::from_utf8_lossy(word).into_owned())
+        .collect()
 }
 
 /// The last value of a flag, written `--flag=value` or `--flag value`.
@@ -265,14 +328,20 @@ fn value_of<'a>(flags: &'a [String], flag: &str) -> Option<&'a str> {
 }
 
 fn values_of<'a>(flags: &'a [String], flag: &str) -> impl Iterator<Item = &'a str> {
-    flags.iter().enumerate().filter_map(move |(index, word)| match word.strip_prefix(flag)? {
-        "" => flags.get(index + 1).map(String::as_str),
-        rest => rest.strip_prefix('='),
-    })
+    flags
+        .iter()
+        .enumerate()
+        .filter_map(move |(index, word)| match word.strip_prefix(flag)? {
+            "" => flags.get(index + 1).map(String::as_str),
+            rest => rest.strip_prefix('='),
+        })
 }
 
 fn limit_in_flags(flags: &[String]) -> Option<String> {
-    values_of(flags, "--log-opt").filter_map(|option| option.strip_prefix("max-size=")).last().map(str::to_owned)
+    values_of(flags, "--log-opt")
+        .filter_map(|option| option.strip_prefix("max-size="))
+        .last()
+        .map(str::to_owned)
 }
 
 /// `None` when there is no such file.
@@ -282,16 +351,29 @@ fn read_config(path: &Path) -> Result<Option<String>, String> {
         Ok(metadata) if metadata.len() > MAX_CONFIG => return Err("is too large".to_owned()),
         _ => {}
     }
-    fs::read_to_string(path).map(Some).map_err(|error| error.to_string())
+    fs::read_to_string(path)
+        .map(Some)
+        .map_err(|error| error.to_string())
 }
 
 fn limit_in_config(text: Option<&str>) -> Result<Option<String>, String> {
-    let Some(text) = text.filter(|text| !text.trim().is_empty()) else { return Ok(None) };
+    let Some(text) = text.filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
     let value: serde_json::Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
-    Ok(value.get("log-opts").and_then(|options| options.get("max-size")).and_then(|limit| limit.as_str()).map(str::to_owned))
+    Ok(value
+        .get("log-opts")
+        .and_then(|options| options.get("max-size"))
+        .and_then(|limit| limit.as_str())
+        .map(str::to_owned))
 }
 
-fn obstacle(reason: Option<ConnectReason>, words: String, endpoint: &Endpoint, rootless: Option<&Endpoint>) -> Obstacle {
+fn obstacle(
+    reason: Option<ConnectReason>,
+    words: String,
+    endpoint: &Endpoint,
+    rootless: Option<&Endpoint>,
+) -> Obstacle {
     let groups = fs::read_to_string("/etc/group").unwrap_or_default();
     let users = fs::read_to_string("/etc/passwd").unwrap_or_default();
     let socket = match endpoint {
@@ -300,16 +382,28 @@ fn obstacle(reason: Option<ConnectReason>, words: String, endpoint: &Endpoint, r
     };
     let uid = rustix::process::getuid().as_raw();
     let name = name_in(&users, uid).unwrap_or_else(|| uid.to_string());
-    let mut gids: Vec<u32> = rustix::process::getgroups().unwrap_or_default().into_iter().map(rustix::process::Gid::as_raw).collect();
+    let mut gids: Vec<u32> = rustix::process::getgroups()
+        .unwrap_or_default()
+        .into_iter()
+        .map(rustix::process::Gid::as_raw)
+        .collect();
     gids.push(rustix::process::getegid().as_raw());
-    let listed_in_group = socket.as_ref().is_some_and(|socket| members(&groups, socket.gid).any(|member| member == name));
+    let listed_in_group = socket
+        .as_ref()
+        .is_some_and(|socket| members(&groups, socket.gid).any(|member| member == name));
     let path = std::env::var_os("PATH").unwrap_or_default();
-    let installed = std::env::split_paths(&path).chain(SYSTEM_PATHS.map(PathBuf::from)).any(|dir| dir.join("dockerd").is_file());
+    let installed = std::env::split_paths(&path)
+        .chain(SYSTEM_PATHS.map(PathBuf::from))
+        .any(|dir| dir.join("dockerd").is_file());
     Obstacle {
         reason,
         words,
         socket,
-        user: User { name, gids, listed_in_group },
+        user: User {
+            name,
+            gids,
+            listed_in_group,
+        },
         rootless: rootless.map(ToString::to_string),
         installed,
         systemd: Path::new("/run/systemd/system").is_dir(),
@@ -339,8 +433,14 @@ fn name_in(table: &str, number: u32) -> Option<String> {
 
 /// The members that `/etc/group` lists for a group.
 fn members(groups: &str, gid: u32) -> impl Iterator<Item = &str> {
-    let line = groups.lines().find(|line| line.split(':').nth(2).is_some_and(|number| number.parse() == Ok(gid)));
-    line.and_then(|line| line.split(':').nth(3)).unwrap_or_default().split(',')
+    let line = groups.lines().find(|line| {
+        line.split(':')
+            .nth(2)
+            .is_some_and(|number| number.parse() == Ok(gid))
+    });
+    line.and_then(|line| line.split(':').nth(3))
+        .unwrap_or_default()
+        .split(',')
 }
 
 #[cfg(test)]
@@ -367,7 +467,10 @@ mod tests {
 
     #[test]
     fn a_limit_is_found_in_the_configuration() {
-        assert_eq!(limit_in_config(Some(r#"{"log-opts":{"max-size":"5m"}}"#)), Ok(Some("5m".into())));
+        assert_eq!(
+            limit_in_config(Some(r#"{"log-opts":{"max-size":"5m"}}"#)),
+            Ok(Some("5m".into()))
+        );
         assert_eq!(limit_in_config(Some("{}")), Ok(None));
         assert_eq!(limit_in_config(Some(" ")), Ok(None));
         assert_eq!(limit_in_config(None), Ok(None));
