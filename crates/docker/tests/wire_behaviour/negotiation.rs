@@ -637,3 +637,32 @@ fn the_version_of_a_stream_is_negotiated_on_the_control_lane() {
         server.finish().await;
     });
 }
+
+#[test]
+fn a_renegotiation_that_is_stuck_is_a_time_out_and_not_the_refusal_before_it() {
+    in_memory(async {
+        let server = Server::memory(|mut peer: Peer| async move {
+            let mut pings = 0;
+            while let Some(request) = peer.request().await {
+                if request.line() != "HEAD /_ping" {
+                    let words = "{\"message\":\"client version 1.44 is too new. Maximum supported API version is 1.41\"}";
+                    peer.send(with_length("400 Bad Request", words)).await;
+                    continue;
+                }
+                pings += 1;
+                if pings == 2 {
+                    return peer.stall().await;
+                }
+                peer.send(pong("1.44")).await;
+            }
+        });
+        let docker = server.negotiating_client();
+        let error = docker.send(post()).await.unwrap_err();
+        assert!(
+            matches!(fault(&error), Fault::TimedOut(_, Sent::No)),
+            "{error}"
+        );
+        drop(docker);
+        server.finish().await;
+    });
+}
