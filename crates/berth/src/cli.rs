@@ -13,7 +13,13 @@ pub(crate) struct Cli {
     pub(crate) engine: EngineArgs,
 
     /// What to log on standard error: error, warn, info, debug, trace, or filters such as berth_docker=debug.
-    #[arg(long, global = true, value_name = "FILTER", default_value = "warn", env = "BERTH_LOG")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILTER",
+        default_value = "warn",
+        env = "BERTH_LOG"
+    )]
     pub(crate) log_level: String,
 
     #[command(subcommand)]
@@ -271,7 +277,8 @@ pub(crate) struct FakeEngineArgs {
 
 /// Reads `90`, `90s`, `1m30s`, `2h` or `500ms`.
 fn duration(text: &str) -> Result<Duration, String> {
-    const RULE: &str = "a duration is seconds, or numbers with the units ms, s, m, h: 90s, 1m30s, 2h";
+    const RULE: &str =
+        "a duration is seconds, or numbers with the units ms, s, m, h: 90s, 1m30s, 2h";
     if let Ok(seconds) = text.parse::<u64>() {
         return Ok(Duration::from_secs(seconds));
     }
@@ -280,7 +287,9 @@ fn duration(text: &str) -> Result<Duration, String> {
         let digits = rest.find(|c: char| !c.is_ascii_digit()).ok_or(RULE)?;
         let number: u64 = rest[..digits].parse().map_err(|_| RULE)?;
         rest = &rest[digits..];
-        let end = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| c.is_ascii_digit())
+            .unwrap_or(rest.len());
         let part = match &rest[..end] {
             "ms" => Some(Duration::from_millis(number)),
             "s" => Some(Duration::from_secs(number)),
@@ -291,7 +300,11 @@ fn duration(text: &str) -> Result<Duration, String> {
         total = part.and_then(|part| total.checked_add(part)).ok_or(RULE)?;
         rest = &rest[end..];
     }
-    if text.is_empty() { Err(RULE.to_owned()) } else { Ok(total) }
+    if text.is_empty() {
+        Err(RULE.to_owned())
+    } else {
+        Ok(total)
+    }
 }
 
 #[cfg(test)]
@@ -306,7 +319,13 @@ mod tests {
 
     #[test]
     fn durations_are_read_as_people_write_them() {
-        for (text, millis) in [("90", 90_000), ("90s", 90_000), ("1m30s", 90_000), ("2h", 7_200_000), ("500ms", 500)] {
+        for (text, millis) in [
+            ("90", 90_000),
+            ("90s", 90_000),
+            ("1m30s", 90_000),
+            ("2h", 7_200_000),
+            ("500ms", 500),
+        ] {
             assert_eq!(duration(text), Ok(Duration::from_millis(millis)), "{text}");
         }
         for text in ["", "-1", "1x", "m", "1.5s", "99999999999999999999", "s1"] {

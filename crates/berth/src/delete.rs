@@ -29,9 +29,15 @@ pub(crate) async fn delete(engine: &EngineArgs, args: &DeleteArgs) -> Result<(),
     };
     let mut names: BTreeMap<String, String> = BTreeMap::new();
     for (namespace, name) in wanted {
-        let identities: Vec<_> = there.keys().filter(|pod| pod.namespace == namespace && pod.name == name).cloned().collect();
+        let identities: Vec<_> = there
+            .keys()
+            .filter(|pod| pod.namespace == namespace && pod.name == name)
+            .cloned()
+            .collect();
         if identities.is_empty() {
-            missing.push(format!("pods \"{name}\" not found in the namespace {namespace}"));
+            missing.push(format!(
+                "pods \"{name}\" not found in the namespace {namespace}"
+            ));
         }
         for identity in identities {
             let seen = there.remove(&identity).unwrap_or_default();
@@ -61,14 +67,21 @@ pub(crate) async fn delete(engine: &EngineArgs, args: &DeleteArgs) -> Result<(),
             }
         }
     }
-    if missing.is_empty() || args.ignore_not_found { Ok(()) } else { Err(Failure::new(Code::NotFound, missing.join("\n"))) }
+    if missing.is_empty() || args.ignore_not_found {
+        Ok(())
+    } else {
+        Err(Failure::new(Code::NotFound, missing.join("\n")))
+    }
 }
 
 /// Namespace and name of each pod to be deleted.
 fn wanted(args: &DeleteArgs) -> Result<Vec<(String, String)>, Failure> {
     if !args.filename.is_empty() {
         let pods = manifests::load(&args.filename, Validate::Warn)?;
-        return Ok(pods.into_iter().map(|pod| (pod.metadata.namespace, pod.metadata.name)).collect());
+        return Ok(pods
+            .into_iter()
+            .map(|pod| (pod.metadata.namespace, pod.metadata.name))
+            .collect());
     }
     let kind = args.kind.as_deref().unwrap_or_default();
     let is_pods = |kind: &str| matches!(kind, "pods" | "pod" | "po");
@@ -76,11 +89,27 @@ fn wanted(args: &DeleteArgs) -> Result<Vec<(String, String)>, Failure> {
     match kind.split_once('/') {
         Some((kind, name)) if is_pods(kind) => names.push(name.to_owned()),
         None if is_pods(kind) => {}
-        _ => return Err(Failure::new(Code::Usage, format!("berth knows no {kind:?}; it deletes pods: berth delete pod NAME"))),
+        _ => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!("berth knows no {kind:?}; it deletes pods: berth delete pod NAME"),
+            ));
+        }
     }
-    names.extend(args.names.iter().map(|name| name.strip_prefix("pod/").or(name.strip_prefix("pods/")).unwrap_or(name).to_owned()));
+    names.extend(args.names.iter().map(|name| {
+        name.strip_prefix("pod/")
+            .or(name.strip_prefix("pods/"))
+            .unwrap_or(name)
+            .to_owned()
+    }));
     if names.is_empty() {
-        return Err(Failure::new(Code::Usage, "which pod? berth delete pod NAME, or -f FILE"));
+        return Err(Failure::new(
+            Code::Usage,
+            "which pod? berth delete pod NAME, or -f FILE",
+        ));
     }
-    Ok(names.into_iter().map(|name| (args.namespace.namespace.clone(), name)).collect())
+    Ok(names
+        .into_iter()
+        .map(|name| (args.namespace.namespace.clone(), name))
+        .collect())
 }

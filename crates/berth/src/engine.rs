@@ -12,16 +12,25 @@ use crate::exit::{Code, Failure};
 ///
 /// Nothing is connected yet.
 pub(crate) fn client(args: &EngineArgs) -> Result<(Docker, EndpointSource), Failure> {
-    let given = args.docker_endpoint.as_deref().map(|text| ("--docker-endpoint", text));
-    let options = ConnectOptions::resolve(&Environment::of_process(), given).map_err(|error| Failure::new(Code::Usage, error))?;
+    let given = args
+        .docker_endpoint
+        .as_deref()
+        .map(|text| ("--docker-endpoint", text));
+    let options = ConnectOptions::resolve(&Environment::of_process(), given)
+        .map_err(|error| Failure::new(Code::Usage, error))?;
     let source = options.source().clone();
     let fake = matches!(options.endpoint(), Endpoint::Fake { .. });
-    let mut builder = Docker::builder(options).deadline(args.runtime_request_timeout.max(Duration::from_millis(1)));
+    let mut builder = Docker::builder(options)
+        .deadline(args.runtime_request_timeout.max(Duration::from_millis(1)));
     if fake {
-        let engine = FakeEngine::builder().build().map_err(|error| Failure::new(Code::Usage, error))?;
+        let engine = FakeEngine::builder()
+            .build()
+            .map_err(|error| Failure::new(Code::Usage, error))?;
         builder = builder.dialer(move || Ok(engine.connect()));
     }
-    let docker = builder.build().map_err(|error| Failure::new(Code::Usage, error))?;
+    let docker = builder
+        .build()
+        .map_err(|error| Failure::new(Code::Usage, error))?;
     Ok((docker, source))
 }
 
@@ -30,6 +39,11 @@ pub(crate) async fn connect(args: &EngineArgs) -> Result<Docker, Failure> {
     let (docker, source) = client(args)?;
     match docker.api_version().await {
         Ok(_) => Ok(docker),
-        Err(error) => Err(Failure { code: Code::Unreachable as u8, message: format!("{error}\n  (the endpoint comes from {source}; `berth doctor` looks closer)") }),
+        Err(error) => Err(Failure {
+            code: Code::Unreachable as u8,
+            message: format!(
+                "{error}\n  (the endpoint comes from {source}; `berth doctor` looks closer)"
+            ),
+        }),
     }
 }

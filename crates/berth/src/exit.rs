@@ -28,12 +28,18 @@ pub(crate) struct Failure {
 
 impl Failure {
     pub(crate) fn new(code: Code, message: impl Display) -> Self {
-        Self { code: code as u8, message: message.to_string() }
+        Self {
+            code: code as u8,
+            message: message.to_string(),
+        }
     }
 
     /// An end with the code of the program that was run for the user.
     pub(crate) fn of_program(code: u8) -> Self {
-        Self { code, message: String::new() }
+        Self {
+            code,
+            message: String::new(),
+        }
     }
 }
 

@@ -33,11 +33,17 @@ pub(crate) async fn get(engine: &EngineArgs, args: &GetArgs) -> Result<(), Failu
         Some(Output::Wide | Output::Json | Output::Yaml) => runtime.docker().info().await?.name,
         _ => String::new(),
     };
-    let mut rows: Vec<Row> = by_pod(seen).into_iter().filter_map(|(identity, seen)| row(identity, &seen, &node)).collect();
+    let mut rows: Vec<Row> = by_pod(seen)
+        .into_iter()
+        .filter_map(|(identity, seen)| row(identity, &seen, &node))
+        .collect();
     if !args.all_namespaces {
         rows.retain(|row| row.identity.namespace == args.namespace.namespace);
     }
-    let missing: Vec<&String> = names.iter().filter(|name| !rows.iter().any(|row| row.identity.name == **name)).collect();
+    let missing: Vec<&String> = names
+        .iter()
+        .filter(|name| !rows.iter().any(|row| row.identity.name == **name))
+        .collect();
     if !names.is_empty() {
         rows.retain(|row| names.contains(&row.identity.name));
     }
@@ -45,7 +51,15 @@ pub(crate) async fn get(engine: &EngineArgs, args: &GetArgs) -> Result<(), Failu
     if missing.is_empty() {
         return Ok(());
     }
-    let lines: Vec<String> = missing.iter().map(|name| format!("pods \"{name}\" not found in the namespace {}", args.namespace.namespace)).collect();
+    let lines: Vec<String> = missing
+        .iter()
+        .map(|name| {
+            format!(
+                "pods \"{name}\" not found in the namespace {}",
+                args.namespace.namespace
+            )
+        })
+        .collect();
     Err(Failure::new(Code::NotFound, lines.join("\n")))
 }
 
@@ -53,7 +67,12 @@ pub(crate) async fn get(engine: &EngineArgs, args: &GetArgs) -> Result<(), Failu
 fn names(args: &GetArgs) -> Result<Vec<String>, Failure> {
     let mut names = Vec::new();
     let is_pods = |kind: &str| matches!(kind, "pods" | "pod" | "po");
-    let refuse = |kind: &str| Failure::new(Code::Usage, format!("berth knows no {kind:?}; it shows pods: berth get pods"));
+    let refuse = |kind: &str| {
+        Failure::new(
+            Code::Usage,
+            format!("berth knows no {kind:?}; it shows pods: berth get pods"),
+        )
+    };
     match args.kind.split_once('/') {
         Some((kind, name)) if is_pods(kind) => names.push(name.to_owned()),
         Some((kind, _)) => return Err(refuse(kind)),
@@ -97,14 +116,29 @@ pub(crate) fn pod_of(identity: &PodIdentity, seen: &[Observed]) -> Result<Pod, F
     if containers.is_empty() {
         containers.insert("unknown", "unknown");
     }
-    let containers: Vec<Value> = containers.into_iter().map(|(name, image)| json!({"name": name, "image": image})).collect();
-    let PodIdentity { namespace, name, uid } = identity;
+    let containers: Vec<Value> = containers
+        .into_iter()
+        .map(|(name, image)| json!({"name": name, "image": image}))
+        .collect();
+    let PodIdentity {
+        namespace,
+        name,
+        uid,
+    } = identity;
     let metadata = json!({"namespace": namespace, "name": name, "uid": uid});
     let manifest = json!({"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {"containers": containers}}).to_string();
     let parsed = manifest::parse(manifest.as_bytes(), "labels", Validate::Warn);
-    parsed.ok().and_then(|mut parsed| parsed.pods.pop()).ok_or_else(|| {
-        Failure::new(Code::Failed, format!("the labels of the containers of {namespace}/{name} are not those of a pod"))
-    })
+    parsed
+        .ok()
+        .and_then(|mut parsed| parsed.pods.pop())
+        .ok_or_else(|| {
+            Failure::new(
+                Code::Failed,
+                format!(
+                    "the labels of the containers of {namespace}/{name} are not those of a pod"
+                ),
+            )
+        })
 }
 
 /// `None`, with a warning, for containers whose labels do not make a pod.
@@ -117,18 +151,33 @@ fn row(identity: PodIdentity, seen: &[Observed], node: &str) -> Option<Row> {
         }
     };
     // What no worker of this process has tried, it does not remember.
-    let status = status::status(&pod, &translate::observed(seen), &History::default(), SystemTime::now());
-    Some(Row { identity, pod, status, node: node.to_owned() })
+    let status = status::status(
+        &pod,
+        &translate::observed(seen),
+        &History::default(),
+        SystemTime::now(),
+    );
+    Some(Row {
+        identity,
+        pod,
+        status,
+        node: node.to_owned(),
+    })
 }
 
 fn print(rows: &[Row], args: &GetArgs, single: bool) -> Result<(), Failure> {
     let text = match args.output {
-        Some(Output::Name) => rows.iter().map(|row| format!("pod/{}\n", row.identity.name)).collect(),
+        Some(Output::Name) => rows
+            .iter()
+            .map(|row| format!("pod/{}\n", row.identity.name))
+            .collect(),
         Some(format @ (Output::Json | Output::Yaml)) => {
             let mut items = rows.iter().map(object).collect::<Result<Vec<Value>, _>>()?;
             let value = match items.len() {
                 1 if single => items.remove(0),
-                _ => json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items}),
+                _ => {
+                    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
+                }
             };
             match format {
                 Output::Json => serde_json::to_string_pretty(&value).map_err(unprintable)? + "\n",
@@ -138,7 +187,11 @@ fn print(rows: &[Row], args: &GetArgs, single: bool) -> Result<(), Failure> {
         format => columns(rows, args, format == Some(Output::Wide)),
     };
     if rows.is_empty() && text.is_empty() {
-        let place = if args.all_namespaces { String::new() } else { format!(" in {} namespace", args.namespace.namespace) };
+        let place = if args.all_namespaces {
+            String::new()
+        } else {
+            format!(" in {} namespace", args.namespace.namespace)
+        };
         anstream::eprintln!("No resources found{place}.");
         return Ok(());
     }
@@ -164,10 +217,20 @@ fn columns(rows: &[Row], args: &GetArgs, wide: bool) -> String {
             cells.push(row.identity.namespace.clone());
         }
         let status = &row.status;
-        cells.extend([row.identity.name.clone(), status.ready_column(), status.status_column()]);
+        cells.extend([
+            row.identity.name.clone(),
+            status.ready_column(),
+            status.status_column(),
+        ]);
         cells.extend([status.restarts_column(now), status.age_column(now)]);
         if wide {
-            cells.extend([status.pod_ip.map_or("<none>".to_owned(), |ip| ip.to_string()), row.node.clone(), status.why_column()]);
+            cells.extend([
+                status
+                    .pod_ip
+                    .map_or("<none>".to_owned(), |ip| ip.to_string()),
+                row.node.clone(),
+                status.why_column(),
+            ]);
         }
         cells
     };

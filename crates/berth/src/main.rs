@@ -31,12 +31,17 @@ fn main() -> ExitCode {
         Err(error) => {
             // Printing to a closed pipe is no reason for another code.
             let _ = error.print();
-            let asked_for = matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            let asked_for = matches!(
+                error.kind(),
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion
+            );
             return ExitCode::from(if asked_for { 0 } else { Code::Usage as u8 });
         }
     };
     let result = log(&cli.log_level).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
         let result = runtime.block_on(dispatch(&cli));
         // A read of standard input cannot be interrupted; it must not hold up the end.
         runtime.shutdown_background();
@@ -46,7 +51,11 @@ fn main() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure { code, message }) => {
             if !message.is_empty() {
-                anstream::eprintln!("{}error:{} {message}", output::ERROR, output::ERROR.render_reset());
+                anstream::eprintln!(
+                    "{}error:{} {message}",
+                    output::ERROR,
+                    output::ERROR.render_reset()
+                );
             }
             ExitCode::from(code)
         }
@@ -68,8 +77,19 @@ async fn dispatch(cli: &Cli) -> Result<(), Failure> {
 fn log(filter: &str) -> Result<(), Failure> {
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(filter)
-        .map_err(|error| Failure::new(Code::Usage, format!("--log-level {filter:?}: {error}; use error, warn, info, debug or trace")))?;
-    let color = std::io::IsTerminal::is_terminal(&std::io::stderr()) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(color).with_target(false).init();
+        .map_err(|error| {
+            Failure::new(
+                Code::Usage,
+                format!("--log-level {filter:?}: {error}; use error, warn, info, debug or trace"),
+            )
+        })?;
+    let color = std::io::IsTerminal::is_terminal(&std::io::stderr())
+        && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(color)
+        .with_target(false)
+        .init();
     Ok(())
 }

@@ -27,12 +27,19 @@ pub(crate) fn load(files: &[PathBuf], validate: Validate) -> Result<Vec<Pod>, Fa
             Err(errors) => problems.push(errors.to_string()),
             Ok(parsed) => {
                 for warning in &parsed.warnings {
-                    anstream::eprintln!("{}warning:{} {warning}", output::WARNING, output::WARNING.render_reset());
+                    anstream::eprintln!(
+                        "{}warning:{} {warning}",
+                        output::WARNING,
+                        output::WARNING.render_reset()
+                    );
                 }
                 for pod in parsed.pods {
                     let key = (pod.metadata.namespace.clone(), pod.metadata.name.clone());
                     match first_seen.get(&key) {
-                        Some(other) => problems.push(format!("{name}: the pod {}/{} is in {other} already", key.0, key.1)),
+                        Some(other) => problems.push(format!(
+                            "{name}: the pod {}/{} is in {other} already",
+                            key.0, key.1
+                        )),
                         None => {
                             first_seen.insert(key, name.clone());
                             pods.push(pod);
@@ -42,7 +49,11 @@ pub(crate) fn load(files: &[PathBuf], validate: Validate) -> Result<Vec<Pod>, Fa
             }
         }
     }
-    if problems.is_empty() { Ok(pods) } else { Err(Failure::new(Code::Usage, problems.join("\n"))) }
+    if problems.is_empty() {
+        Ok(pods)
+    } else {
+        Err(Failure::new(Code::Usage, problems.join("\n")))
+    }
 }
 
 fn read(file: &PathBuf) -> Result<(String, Vec<u8>), String> {
@@ -51,11 +62,17 @@ fn read(file: &PathBuf) -> Result<(String, Vec<u8>), String> {
     let mut bytes = Vec::new();
     if file.as_os_str() == "-" {
         let name = "<stdin>".to_owned();
-        std::io::stdin().lock().take(limit).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
+        std::io::stdin()
+            .lock()
+            .take(limit)
+            .read_to_end(&mut bytes)
+            .map_err(|error| format!("{name}: {error}"))?;
         return Ok((name, bytes));
     }
     let name = file.display().to_string();
     let open = std::fs::File::open(file).map_err(|error| format!("{name}: {error}"))?;
-    open.take(limit).read_to_end(&mut bytes).map_err(|error| format!("{name}: {error}"))?;
+    open.take(limit)
+        .read_to_end(&mut bytes)
+        .map_err(|error| format!("{name}: {error}"))?;
     Ok((name, bytes))
 }

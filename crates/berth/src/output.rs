@@ -13,8 +13,14 @@ pub(crate) const ERROR: Style = AnsiColor::Red.on_default().bold();
 pub(crate) const WARNING: Style = AnsiColor::Yellow.on_default().bold();
 
 /// The colours of container prefixes, told apart on dark and light ground.
-const PREFIXES: [AnsiColor; 6] =
-    [AnsiColor::Cyan, AnsiColor::Green, AnsiColor::Magenta, AnsiColor::Blue, AnsiColor::Yellow, AnsiColor::BrightCyan];
+const PREFIXES: [AnsiColor; 6] = [
+    AnsiColor::Cyan,
+    AnsiColor::Green,
+    AnsiColor::Magenta,
+    AnsiColor::Blue,
+    AnsiColor::Yellow,
+    AnsiColor::BrightCyan,
+];
 
 /// The style of the prefix of the `index`th container.
 pub(crate) fn prefix_style(index: usize) -> Style {
@@ -23,14 +29,29 @@ pub(crate) fn prefix_style(index: usize) -> Style {
 
 /// Rows with columns as wide as their widest cell, three spaces between, as kubectl prints them.
 pub(crate) fn table(header: Option<&[&str]>, rows: &[Vec<String>]) -> String {
-    let columns = rows.first().map(Vec::len).or(header.map(<[_]>::len)).unwrap_or_default();
+    let columns = rows
+        .first()
+        .map(Vec::len)
+        .or(header.map(<[_]>::len))
+        .unwrap_or_default();
     let width = |column: usize| {
-        let cells = rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count());
-        cells.chain(header.and_then(|header| header.get(column)).map(|cell| cell.chars().count())).max().unwrap_or_default()
+        let cells = rows
+            .iter()
+            .filter_map(|row| row.get(column))
+            .map(|cell| cell.chars().count());
+        cells
+            .chain(
+                header
+                    .and_then(|header| header.get(column))
+                    .map(|cell| cell.chars().count()),
+            )
+            .max()
+            .unwrap_or_default()
     };
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let mut text = String::new();
-    let header: Option<Vec<String>> = header.map(|header| header.iter().map(|cell| (*cell).to_owned()).collect());
+    let header: Option<Vec<String>> =
+        header.map(|header| header.iter().map(|cell| (*cell).to_owned()).collect());
     for row in header.iter().chain(rows) {
         let mut line = String::new();
         for (cell, width) in row.iter().zip(&widths) {
@@ -58,8 +79,14 @@ mod tests {
 
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
-        let rows = [vec!["web".to_owned(), "1/1".to_owned()], vec!["database".to_owned(), "0/1".to_owned()]];
-        assert_eq!(table(Some(&["NAME", "READY"]), &rows), "NAME       READY\nweb        1/1\ndatabase   0/1\n");
+        let rows = [
+            vec!["web".to_owned(), "1/1".to_owned()],
+            vec!["database".to_owned(), "0/1".to_owned()],
+        ];
+        assert_eq!(
+            table(Some(&["NAME", "READY"]), &rows),
+            "NAME       READY\nweb        1/1\ndatabase   0/1\n"
+        );
         assert_eq!(table(None, &[]), "");
     }
 }

@@ -42,10 +42,14 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
     let pods = manifests::load(&args.files, validate)?;
     let docker = engine::connect(engine).await?;
     let runtime = Arc::new(Runtime::new(docker.clone()));
-    let options = Options { sandbox_image: args.pod_infra_container_image.clone() };
+    let options = Options {
+        sandbox_image: args.pod_infra_container_image.clone(),
+    };
     let (mut workers, mut notices) = PodWorkers::new(runtime, options);
     let mut screen = Screen::new(&pods);
-    let restarting = pods.iter().any(|pod| pod.spec.restart_policy == RestartPolicy::Always);
+    let restarting = pods
+        .iter()
+        .any(|pod| pod.spec.restart_policy == RestartPolicy::Always);
     for pod in pods {
         workers.run(pod);
     }
@@ -110,12 +114,29 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
     if interrupts > 0 {
         return Err(Failure::of_program(INTERRUPTED));
     }
-    let failed = outcomes.values().any(|outcome| !matches!(outcome, Outcome::Finished { succeeded: true } | Outcome::Removed { succeeded: Some(true) }));
-    if failed { Err(Failure::of_program(Code::Failed as u8)) } else { Ok(()) }
+    let failed = outcomes.values().any(|outcome| {
+        !matches!(
+            outcome,
+            Outcome::Finished { succeeded: true }
+                | Outcome::Removed {
+                    succeeded: Some(true)
+                }
+        )
+    });
+    if failed {
+        Err(Failure::of_program(Code::Failed as u8))
+    } else {
+        Ok(())
+    }
 }
 
 /// Waits until each pod is as it should be, or one cannot become so.
-async fn detach(mut workers: PodWorkers, mut notices: mpsc::Receiver<Notice>, mut screen: Screen, restarting: bool) -> Result<(), Failure> {
+async fn detach(
+    mut workers: PodWorkers,
+    mut notices: mpsc::Receiver<Notice>,
+    mut screen: Screen,
+    restarting: bool,
+) -> Result<(), Failure> {
     let mut interrupt = Interrupts::new()?;
     let mut failures = Vec::new();
     loop {
@@ -146,7 +167,10 @@ async fn detach(mut workers: PodWorkers, mut notices: mpsc::Receiver<Notice>, mu
         screen.show(&notice);
     }
     if !failures.is_empty() {
-        let message = format!("{}\n  `berth get pods` shows what is there, `berth delete pod` removes it", failures.join("\n"));
+        let message = format!(
+            "{}\n  `berth get pods` shows what is there, `berth delete pod` removes it",
+            failures.join("\n")
+        );
         return Err(Failure::new(Code::Failed, message));
     }
     if restarting {
@@ -166,7 +190,12 @@ struct Logs {
 impl Logs {
     fn new(docker: Docker) -> Self {
         let (sender, lines) = mpsc::channel(LINES);
-        Self { docker, tasks: JoinSet::new(), sender, lines }
+        Self {
+            docker,
+            tasks: JoinSet::new(),
+            sender,
+            lines,
+        }
     }
 
     /// Follows a container that has started, from its first line on; one that was there before, from now on.
@@ -177,7 +206,13 @@ impl Logs {
             _ => return,
         };
         let label = screen::label(&notice.pod, container);
-        self.tasks.spawn(follow(self.docker.clone(), id.clone(), tail, label, self.sender.clone()));
+        self.tasks.spawn(follow(
+            self.docker.clone(),
+            id.clone(),
+            tail,
+            label,
+            self.sender.clone(),
+        ));
         while self.tasks.try_join_next().is_some() {}
     }
 
@@ -185,14 +220,28 @@ impl Logs {
     async fn finish(mut self, screen: &mut Screen) {
         drop(self.sender);
         let deadline = tokio::time::Instant::now() + LAST_LINES;
-        while let Ok(Some((label, line))) = tokio::time::timeout_at(deadline, self.lines.recv()).await {
+        while let Ok(Some((label, line))) =
+            tokio::time::timeout_at(deadline, self.lines.recv()).await
+        {
             screen.line(&label, &line);
         }
     }
 }
 
-async fn follow(docker: Docker, id: ContainerId, tail: Option<u64>, label: String, sender: mpsc::Sender<(String, Line)>) {
-    let options = LogsOptions { stdout: true, stderr: true, follow: true, tail, ..Default::default() };
+async fn follow(
+    docker: Docker,
+    id: ContainerId,
+    tail: Option<u64>,
+    label: String,
+    sender: mpsc::Sender<(String, Line)>,
+) {
+    let options = LogsOptions {
+        stdout: true,
+        stderr: true,
+        follow: true,
+        tail,
+        ..Default::default()
+    };
     let mut lines = match docker.logs(id.as_str(), &options).await {
         Ok(frames) => frames.lines(MAX_LINE),
         Err(error) => {
@@ -221,7 +270,10 @@ struct Interrupts {
 impl Interrupts {
     fn new() -> Result<Self, Failure> {
         use tokio::signal::unix::{SignalKind, signal};
-        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+        })
     }
 
     async fn next(&mut self) {

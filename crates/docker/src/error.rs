@@ -118,9 +118,13 @@ impl ConnectReason {
     /// What to try, in one sentence.
     pub fn hint(self) -> &'static str {
         match self {
-            Self::NoSuchSocket => "is Docker Engine installed and started? Another engine is named with DOCKER_HOST or a docker context",
+            Self::NoSuchSocket => {
+                "is Docker Engine installed and started? Another engine is named with DOCKER_HOST or a docker context"
+            }
             Self::NotRunning => "start Docker Engine (systemctl start docker, or dockerd)",
-            Self::NoPermission => "run as root, or add the user to the socket's group (usually docker) and log in again",
+            Self::NoPermission => {
+                "run as root, or add the user to the socket's group (usually docker) and log in again"
+            }
             Self::UnknownHost => "check the host's name in DOCKER_HOST or the docker context",
             Self::Tls => "check the certificates (DOCKER_CERT_PATH) and that the port speaks TLS",
             Self::Unsupported => "use unix:// or tcp:// on this system",
@@ -147,15 +151,32 @@ struct Inner {
 
 impl Error {
     pub(crate) fn new(operation: Operation, kind: ErrorKind) -> Self {
-        Self(Box::new(Inner { operation, subject: None, endpoint: None, kind, unsent: false }))
+        Self(Box::new(Inner {
+            operation,
+            subject: None,
+            endpoint: None,
+            kind,
+            unsent: false,
+        }))
     }
 
     pub(crate) fn invalid(operation: Operation, message: impl Into<String>) -> Self {
-        Self::new(operation, ErrorKind::Invalid { message: message.into() })
+        Self::new(
+            operation,
+            ErrorKind::Invalid {
+                message: message.into(),
+            },
+        )
     }
 
     pub(crate) fn refused(operation: Operation, status: u16, message: impl Into<String>) -> Self {
-        Self::new(operation, ErrorKind::Refused { status, message: message.into() })
+        Self::new(
+            operation,
+            ErrorKind::Refused {
+                status,
+                message: message.into(),
+            },
+        )
     }
 
     pub(crate) fn malformed(operation: Operation, what: impl Into<String>) -> Self {
@@ -163,7 +184,15 @@ impl Error {
     }
 
     pub(crate) fn timed_out(operation: Operation, phase: Phase, after: Duration) -> Self {
-        Self::new(operation, ErrorKind::TimedOut { phase, sent: phase != Phase::Connect, after, last: None })
+        Self::new(
+            operation,
+            ErrorKind::TimedOut {
+                phase,
+                sent: phase != Phase::Connect,
+                after,
+                last: None,
+            },
+        )
     }
 
     /// Adds what was last seen to a time-out.
@@ -178,7 +207,9 @@ impl Error {
     pub(crate) fn before(mut self, operation: Operation) -> Self {
         self.0.operation = operation;
         self.0.unsent = true;
-        if let ErrorKind::NoAnswer { sent, .. } | ErrorKind::TimedOut { sent, .. } = &mut self.0.kind {
+        if let ErrorKind::NoAnswer { sent, .. } | ErrorKind::TimedOut { sent, .. } =
+            &mut self.0.kind
+        {
             *sent = false;
         }
         self
@@ -246,7 +277,14 @@ impl Error {
 
     /// The engine cannot be reached; nothing was sent.
     pub fn is_connect(&self) -> bool {
-        matches!(self.0.kind, ErrorKind::Connect { .. } | ErrorKind::TimedOut { phase: Phase::Connect, .. })
+        matches!(
+            self.0.kind,
+            ErrorKind::Connect { .. }
+                | ErrorKind::TimedOut {
+                    phase: Phase::Connect,
+                    ..
+                }
+        )
     }
 
     /// The call may or may not have had its effect: it reached the engine, and no complete answer came back. Look before asking again.
@@ -261,36 +299,80 @@ impl Error {
 
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Inner { operation, subject, endpoint, kind, .. } = &*self.0;
+        let Inner {
+            operation,
+            subject,
+            endpoint,
+            kind,
+            ..
+        } = &*self.0;
         write!(f, "{operation}")?;
         if let Some(subject) = subject {
             write!(f, " {subject}")?;
         }
         f.write_str(": ")?;
         let endpoint = endpoint.as_deref().unwrap_or("the engine");
-        let unknown = |sent: bool| if sent { "; whether it took effect is unknown" } else { "; nothing was sent" };
-        match kind {
-            ErrorKind::Refused { status: 200, message } => write!(f, "{message} (reported by {endpoint} while it worked)"),
-            ErrorKind::Refused { status, message } => write!(f, "{message} (status {status}, {endpoint})"),
-            ErrorKind::NoAnswer { phase, sent, cause } => {
-                write!(f, "the connection to {endpoint} ended while {phase}: {cause}{}", unknown(*sent))
+        let unknown = |sent: bool| {
+            if sent {
+                "; whether it took effect is unknown"
+            } else {
+                "; nothing was sent"
             }
-            ErrorKind::Malformed { what } => write!(f, "the reply of {endpoint} is malformed: {what}"),
-            ErrorKind::TimedOut { phase, sent, after, last } => {
-                write!(f, "{endpoint} did not get further within {after:?} while {phase}")?;
+        };
+        match kind {
+            ErrorKind::Refused {
+                status: 200,
+                message,
+            } => write!(f, "{message} (reported by {endpoint} while it worked)"),
+            ErrorKind::Refused { status, message } => {
+                write!(f, "{message} (status {status}, {endpoint})")
+            }
+            ErrorKind::NoAnswer { phase, sent, cause } => {
+                write!(
+                    f,
+                    "the connection to {endpoint} ended while {phase}: {cause}{}",
+                    unknown(*sent)
+                )
+            }
+            ErrorKind::Malformed { what } => {
+                write!(f, "the reply of {endpoint} is malformed: {what}")
+            }
+            ErrorKind::TimedOut {
+                phase,
+                sent,
+                after,
+                last,
+            } => {
+                write!(
+                    f,
+                    "{endpoint} did not get further within {after:?} while {phase}"
+                )?;
                 if let Some(last) = last {
                     write!(f, " (last seen: {last})")?;
                 }
                 f.write_str(unknown(*sent))
             }
-            ErrorKind::Cancelled { cause } => write!(f, "broken off, because what was to be sent could not be read: {cause}"),
-            ErrorKind::Connect { reason, cause } => write!(f, "cannot connect to {endpoint}: {cause}; {}", reason.hint()),
+            ErrorKind::Cancelled { cause } => write!(
+                f,
+                "broken off, because what was to be sent could not be read: {cause}"
+            ),
+            ErrorKind::Connect { reason, cause } => write!(
+                f,
+                "cannot connect to {endpoint}: {cause}; {}",
+                reason.hint()
+            ),
             ErrorKind::Invalid { message } => f.write_str(message),
             ErrorKind::NoCommonVersion { engine, client } if engine < client => {
-                write!(f, "{endpoint} speaks API {engine} at most, and {client} is the oldest supported; update Docker Engine")
+                write!(
+                    f,
+                    "{endpoint} speaks API {engine} at most, and {client} is the oldest supported; update Docker Engine"
+                )
             }
             ErrorKind::NoCommonVersion { engine, client } => {
-                write!(f, "{endpoint} speaks API {engine} at least, and {client} is the newest supported; update this program")
+                write!(
+                    f,
+                    "{endpoint} speaks API {engine} at least, and {client} is the newest supported; update this program"
+                )
             }
         }
     }

@@ -93,16 +93,29 @@ impl Docker {
     /// Must be called within a tokio runtime.
     pub fn events(&self, options: EventsOptions) -> EventStream {
         let (sender, items) = mpsc::channel(QUEUE);
-        let reader = Reader { docker: self.clone(), filters: options.filters, seen: Seen::new(options.since_nanos), sender, overflow: false };
-        EventStream { items, task: tokio::spawn(reader.run()) }
+        let reader = Reader {
+            docker: self.clone(),
+            filters: options.filters,
+            seen: Seen::new(options.since_nanos),
+            sender,
+            overflow: false,
+        };
+        EventStream {
+            items,
+            task: tokio::spawn(reader.run()),
+        }
     }
 }
 
 impl Docker {
     /// The engine's clock, from `GET /info`, in nanoseconds since 1970.
     async fn system_time_nanos(&self) -> Result<i64, Error> {
-        let info: Info = self.send_json(Request::new(Operation::INFO, Method::Get, "/info")).await?;
-        info.system_time.map(Timestamp::unix_nanos).ok_or_else(|| Error::malformed(Operation::INFO, "it has no SystemTime"))
+        let info: Info = self
+            .send_json(Request::new(Operation::INFO, Method::Get, "/info"))
+            .await?;
+        info.system_time
+            .map(Timestamp::unix_nanos)
+            .ok_or_else(|| Error::malformed(Operation::INFO, "it has no SystemTime"))
     }
 }
 
@@ -116,7 +129,12 @@ struct Seen {
 
 impl Seen {
     fn new(since: Option<i64>) -> Self {
-        Self { since, last: 0, known: HashSet::new(), order: VecDeque::new() }
+        Self {
+            since,
+            last: 0,
+            known: HashSet::new(),
+            order: VecDeque::new(),
+        }
     }
 
     /// Notes an event; false if it was there before.
@@ -143,7 +161,15 @@ impl Seen {
 
     /// The time to ask from.
     fn resume(&self) -> Option<i64> {
-        if self.last > 0 { Some(self.last.saturating_sub(OVERLAP_NANOS).max(self.since.unwrap_or(0))) } else { self.since }
+        if self.last > 0 {
+            Some(
+                self.last
+                    .saturating_sub(OVERLAP_NANOS)
+                    .max(self.since.unwrap_or(0)),
+            )
+        } else {
+            self.since
+        }
     }
 }
 
@@ -195,7 +221,11 @@ impl Reader {
     async fn connection(&mut self, first: bool) -> End {
         let mut stream = match self.subscribe().await {
             Ok(stream) => stream,
-            Err(error) if error.status().is_some_and(|status| (400..500).contains(&status) && status != 408 && status != 429) => {
+            Err(error)
+                if error.status().is_some_and(|status| {
+                    (400..500).contains(&status) && status != 408 && status != 429
+                }) =>
+            {
                 // Nobody listening any more is as good an end as any.
                 let _ = self.sender.send(Err(error)).await;
                 return End::Final;
@@ -240,9 +270,18 @@ impl Reader {
                 }
                 // Podman writes a null now and then.
                 Some(Ok(None)) => self.docker.metrics().skipped_event(),
-                Some(Err(error)) if matches!(error.kind(), crate::error::ErrorKind::Malformed { .. }) => self.docker.metrics().skipped_event(),
+                Some(Err(error))
+                    if matches!(error.kind(), crate::error::ErrorKind::Malformed { .. }) =>
+                {
+                    self.docker.metrics().skipped_event()
+                }
                 Some(Err(error)) => return End::Lost(error),
-                None => return End::Lost(Error::malformed(Operation::EVENTS, "the engine ended the event stream")),
+                None => {
+                    return End::Lost(Error::malformed(
+                        Operation::EVENTS,
+                        "the engine ended the event stream",
+                    ));
+                }
             }
         }
     }
@@ -255,8 +294,18 @@ impl Reader {
         }
         let since = self.seen.resume().unwrap_or_default();
         let request = Request::new(Operation::EVENTS, Method::Get, "/events")
-            .query("since", format_args!("{}.{:09}", since.div_euclid(1_000_000_000), since.rem_euclid(1_000_000_000)))
-            .query_some("filters", (!self.filters.is_empty()).then_some(&self.filters))
+            .query(
+                "since",
+                format_args!(
+                    "{}.{:09}",
+                    since.div_euclid(1_000_000_000),
+                    since.rem_euclid(1_000_000_000)
+                ),
+            )
+            .query_some(
+                "filters",
+                (!self.filters.is_empty()).then_some(&self.filters),
+            )
             .deadline(Deadline::Stream { idle: None });
         Ok(self.docker.send_stream(request).await?.json())
     }

@@ -25,13 +25,13 @@ mod version;
 pub mod wire;
 
 pub use client::{
-    Builder, ByteStream, DEFAULT_CONNECT_DEADLINE, DEFAULT_DEADLINE, Docker, Frame, FrameStream, Framing, JsonStream, LineStream, MAX_BODY,
-    Metrics, Reply, Upgraded, UpgradedWriter,
+    Builder, ByteStream, DEFAULT_CONNECT_DEADLINE, DEFAULT_DEADLINE, Docker, Frame, FrameStream,
+    Framing, JsonStream, LineStream, MAX_BODY, Metrics, Reply, Upgraded, UpgradedWriter,
 };
-pub use endpoint::Endpoint;
-pub use error::{ConnectReason, Error, ErrorKind, Phase};
 pub use config_error::ConfigError;
+pub use endpoint::Endpoint;
 pub use environment::Environment;
+pub use error::{ConnectReason, Error, ErrorKind, Phase};
 pub use options::{ConnectOptions, EndpointSource, TlsFiles};
 pub use request::{Body, Deadline, Method, Operation, Request, image_path, segment};
 pub use transport::Dialer;

@@ -22,6 +22,9 @@ macro_rules! operations {
     ($($name:ident = $text:literal,)*) => {
         impl Operation {
             $(#[doc = concat!("`", $text, "`")] pub const $name: Self = Self($text);)*
+
+            /// Every operation of this client.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
         }
     };
 }
@@ -204,7 +207,9 @@ pub(crate) struct Headers(pub(crate) Vec<(&'static str, String)>);
 
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
+        f.debug_list()
+            .entries(self.0.iter().map(|(name, _)| name))
+            .finish()
     }
 }
 
@@ -231,7 +236,8 @@ impl Request {
     /// Adds a query parameter, percent-encoded.
     #[must_use]
     pub fn query(mut self, key: &str, value: impl Display) -> Self {
-        self.path.push(if self.path.contains('?') { '&' } else { '?' });
+        self.path
+            .push(if self.path.contains('?') { '&' } else { '?' });
         encode(&mut self.path, key, false);
         self.path.push('=');
         encode(&mut self.path, &value.to_string(), false);
@@ -251,8 +257,13 @@ impl Request {
     #[must_use]
     pub fn header(mut self, name: &'static str, value: impl Into<String>) -> Self {
         let value = value.into();
-        if value.bytes().any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f) {
-            self.fault = Some(format!("the value of the header {name} has control characters"));
+        if value
+            .bytes()
+            .any(|byte| (byte < b' ' && byte != b'\t') || byte == 0x7f)
+        {
+            self.fault = Some(format!(
+                "the value of the header {name} has control characters"
+            ));
         }
         self.headers.0.push((name, value));
         self
@@ -310,7 +321,11 @@ pub fn image_path(name: &str) -> Cow<'_, str> {
 
 fn encoded(text: &str, image: bool) -> Cow<'_, str> {
     // A segment of only dots would be resolved away by proxies; no container, exec or image has such a name.
-    if text.bytes().all(|byte| is_plain(byte, image)) && text.split('/').all(|part| !part.is_empty() && !part.bytes().all(|byte| byte == b'.')) {
+    if text.bytes().all(|byte| is_plain(byte, image))
+        && text
+            .split('/')
+            .all(|part| !part.is_empty() && !part.bytes().all(|byte| byte == b'.'))
+    {
         return Cow::Borrowed(text);
     }
     let mut out = String::with_capacity(text.len() + 8);
@@ -341,7 +356,9 @@ fn encode(out: &mut String, text: &str, image: bool) {
 }
 
 fn is_plain(byte: u8, image: bool) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.' | b'~') || (image && matches!(byte, b'/' | b':' | b'@'))
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'-' | b'_' | b'.' | b'~')
+        || (image && matches!(byte, b'/' | b':' | b'@'))
 }
 
 #[cfg(test)]
@@ -350,9 +367,15 @@ mod tests {
 
     #[test]
     fn a_name_cannot_reach_another_route() {
-        assert_eq!(segment("../images?x#y z\r\n"), "%2E%2E%2Fimages%3Fx%23y%20z%0D%0A");
+        assert_eq!(
+            segment("../images?x#y z\r\n"),
+            "%2E%2E%2Fimages%3Fx%23y%20z%0D%0A"
+        );
         assert_eq!(segment("web_1.a-b"), "web_1.a-b");
-        assert_eq!(image_path("reg:5000/a/b@sha256:00"), "reg:5000/a/b@sha256:00");
+        assert_eq!(
+            image_path("reg:5000/a/b@sha256:00"),
+            "reg:5000/a/b@sha256:00"
+        );
         assert_eq!(image_path("../../containers"), "%2E%2E/%2E%2E/containers");
     }
 
@@ -362,22 +385,37 @@ mod tests {
             .query("all", true)
             .query_some("limit", None::<u32>)
             .query("filters", "{\"label\":[\"a=b&c\"]}");
-        assert_eq!(request.path, "/containers/json?all=true&filters=%7B%22label%22%3A%5B%22a%3Db%26c%22%5D%7D");
+        assert_eq!(
+            request.path,
+            "/containers/json?all=true&filters=%7B%22label%22%3A%5B%22a%3Db%26c%22%5D%7D"
+        );
         assert!(request.fault.is_none());
     }
 
     #[test]
     fn what_would_break_the_head_is_refused() {
-        let header = Request::new(Operation::PING, Method::Get, "/_ping").header("X-Registry-Auth", "a\r\nHost: evil");
+        let header = Request::new(Operation::PING, Method::Get, "/_ping")
+            .header("X-Registry-Auth", "a\r\nHost: evil");
         assert!(header.fault.is_some());
         assert!(!format!("{header:?}").contains("evil"));
-        assert!(Request::new(Operation::PING, Method::Get, "/a b").fault.is_some());
-        assert!(Request::new(Operation::PING, Method::Get, "ping").fault.is_some());
+        assert!(
+            Request::new(Operation::PING, Method::Get, "/a b")
+                .fault
+                .is_some()
+        );
+        assert!(
+            Request::new(Operation::PING, Method::Get, "ping")
+                .fault
+                .is_some()
+        );
     }
 
     #[test]
     fn operations_read_as_words() {
-        assert_eq!(Operation::INSPECT_CONTAINER.to_string(), "inspect container");
+        assert_eq!(
+            Operation::INSPECT_CONTAINER.to_string(),
+            "inspect container"
+        );
         assert_eq!(Operation::PING.to_string(), "ping");
     }
 }

@@ -364,7 +364,9 @@ pub(crate) fn json(value: &impl Serialize) -> Response<Body> {
 
 /// 200 with a JSON array, each item written and dropped before the next is made: lists can be long.
 pub(crate) fn json_list<T: Serialize>(items: impl Iterator<Item = T>) -> Response<Body> {
-    let mut bytes = vec![b'['];
+    // About what a container takes.
+    let mut bytes = Vec::with_capacity(items.size_hint().0 * 800 + 3);
+    bytes.push(b'[');
     for item in items {
         if bytes.len() > 1 {
             bytes.push(b',');

@@ -128,7 +128,7 @@ fn dns(pod: &Pod, host_resolver: Option<&str>) -> Dns {
     let merge = |own: &mut Vec<String>, keyword: &str| {
         if !own.is_empty() {
             let mut all = of_host(keyword);
-            all.extend(own.drain(..));
+            all.append(own);
             let mut seen = std::collections::BTreeSet::new();
             all.retain(|entry| seen.insert(entry.clone()));
             *own = all;
@@ -288,10 +288,9 @@ fn oom_score_adj(pod: &Pod, container: &Container, host_memory: u64) -> i32 {
         .or(resources.limits.memory)
         .map_or(0, bytes);
     let share = u128::from(request) * 1000 / u128::from(host_memory.max(1));
+    let share = i32::try_from(share.min(1000)).unwrap_or(1000);
     // Between the two classes, with room for either.
-    i32::try_from(1000 - share.min(1000) as i32)
-        .unwrap_or(1000)
-        .clamp(3, 999)
+    (1000 - share).clamp(3, 999)
 }
 
 /// What berth-pod sees of one pod, in the words of [`crate::decide`].

@@ -31,13 +31,32 @@ impl Screen {
     pub(super) fn new(pods: &[Pod]) -> Self {
         let labels: Vec<String> = pods
             .iter()
-            .flat_map(|pod| pod.spec.containers.iter().map(|container| label(&pod.metadata.name, &container.name)))
+            .flat_map(|pod| {
+                pod.spec
+                    .containers
+                    .iter()
+                    .map(|container| label(&pod.metadata.name, &container.name))
+            })
             .collect();
         let width = labels.iter().map(String::len).max().unwrap_or_default();
-        let styles = labels.into_iter().enumerate().map(|(index, label)| (label, output::prefix_style(index))).collect();
+        let styles = labels
+            .into_iter()
+            .enumerate()
+            .map(|(index, label)| (label, output::prefix_style(index)))
+            .collect();
         let is_terminal = std::io::stderr().is_terminal();
-        let target = if is_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        Self { styles, width, bars: MultiProgress::with_draw_target(target), pulls: HashMap::new(), is_terminal }
+        let target = if is_terminal {
+            ProgressDrawTarget::stderr()
+        } else {
+            ProgressDrawTarget::hidden()
+        };
+        Self {
+            styles,
+            width,
+            bars: MultiProgress::with_draw_target(target),
+            pulls: HashMap::new(),
+            is_terminal,
+        }
     }
 
     /// A line of ours.
@@ -48,10 +67,18 @@ impl Screen {
     /// A line of a container. A reader that has gone away is no reason to stop the pod.
     pub(super) fn line(&self, label: &str, line: &Line) {
         let style = self.styles.get(label).copied().unwrap_or_default();
-        let bar = if line.source == Source::Stderr { '!' } else { '|' };
+        let bar = if line.source == Source::Stderr {
+            '!'
+        } else {
+            '|'
+        };
         self.bars.suspend(|| {
             let mut out = anstream::stdout().lock();
-            let _ = write!(out, "{style}{label:width$} {bar}{style:#} ", width = self.width);
+            let _ = write!(
+                out,
+                "{style}{label:width$} {bar}{style:#} ",
+                width = self.width
+            );
             let _ = out.write_all(&line.bytes);
             let _ = out.write_all(b"\n");
             let _ = out.flush();
@@ -60,16 +87,30 @@ impl Screen {
 
     /// What a worker tells.
     pub(super) fn show(&mut self, notice: &Notice) {
-        let pod = if notice.namespace == "default" { notice.pod.clone() } else { format!("{}/{}", notice.namespace, notice.pod) };
-        let container = |name: &Option<String>| name.as_ref().map(|name| format!(" container {name}:")).unwrap_or_default();
+        let pod = if notice.namespace == "default" {
+            notice.pod.clone()
+        } else {
+            format!("{}/{}", notice.namespace, notice.pod)
+        };
+        let container = |name: &Option<String>| {
+            name.as_ref()
+                .map(|name| format!(" container {name}:"))
+                .unwrap_or_default()
+        };
         let text = match &notice.what {
-            What::SandboxStarted { ip: Some(ip) } => format!("pod {pod}: sandbox started, address {ip}"),
-            What::SandboxStarted { ip: None } => format!("pod {pod}: sandbox started on the host's network"),
+            What::SandboxStarted { ip: Some(ip) } => {
+                format!("pod {pod}: sandbox started, address {ip}")
+            }
+            What::SandboxStarted { ip: None } => {
+                format!("pod {pod}: sandbox started on the host's network")
+            }
             What::Pulling { image } => {
                 if self.is_terminal {
                     let bar = self.bars.add(ProgressBar::new(0));
                     // The template is fixed; it parses.
-                    if let Ok(style) = ProgressStyle::with_template("{msg:40!} {bar:30} {bytes}/{total_bytes}") {
+                    if let Ok(style) =
+                        ProgressStyle::with_template("{msg:40!} {bar:30} {bytes}/{total_bytes}")
+                    {
                         bar.set_style(style);
                     }
                     bar.set_message(format!("pulling {image}"));
@@ -78,11 +119,22 @@ impl Screen {
                 }
                 format!("pod {pod}: pulling image {image}")
             }
-            What::PullProgress { image, done, total, layers_done, layers, status } => {
+            What::PullProgress {
+                image,
+                done,
+                total,
+                layers_done,
+                layers,
+                status,
+            } => {
                 if let Some(bar) = self.pulls.get(image) {
                     bar.set_length(*total);
                     bar.set_position(*done);
-                    let layers = if *layers > 0 { format!(" ({layers_done}/{layers} layers)") } else { format!(" {status}") };
+                    let layers = if *layers > 0 {
+                        format!(" ({layers_done}/{layers} layers)")
+                    } else {
+                        format!(" {status}")
+                    };
                     bar.set_message(format!("pulling {image}{layers}"));
                 }
                 return;
@@ -92,29 +144,73 @@ impl Screen {
                     bar.finish_and_clear();
                     self.bars.remove(&bar);
                 }
-                format!("pod {pod}: pulled image {image} in {:.1}s", took.as_secs_f64())
+                format!(
+                    "pod {pod}: pulled image {image} in {:.1}s",
+                    took.as_secs_f64()
+                )
             }
-            What::Started { container, attempt: 0, .. } => format!("pod {pod}: started container {container}"),
-            What::Started { container, attempt, .. } => format!("pod {pod}: started container {container} again (restart {attempt})"),
-            What::Found { container, .. } => format!("pod {pod}: container {container} is running already"),
-            What::Exited { container, exit_code, reason, message } => {
-                let message = if message.is_empty() { String::new() } else { format!(": {message}") };
-                format!("pod {pod}: container {container} ended with exit code {exit_code} ({reason}){message}")
+            What::Started {
+                container,
+                attempt: 0,
+                ..
+            } => format!("pod {pod}: started container {container}"),
+            What::Started {
+                container, attempt, ..
+            } => format!("pod {pod}: started container {container} again (restart {attempt})"),
+            What::Found { container, .. } => {
+                format!("pod {pod}: container {container} is running already")
             }
-            What::Waiting { container: name, reason, until } => {
+            What::Exited {
+                container,
+                exit_code,
+                reason,
+                message,
+            } => {
+                let message = if message.is_empty() {
+                    String::new()
+                } else {
+                    format!(": {message}")
+                };
+                format!(
+                    "pod {pod}: container {container} ended with exit code {exit_code} ({reason}){message}"
+                )
+            }
+            What::Waiting {
+                container: name,
+                reason,
+                until,
+            } => {
                 let left = until.duration_since(SystemTime::now()).unwrap_or_default();
-                format!("pod {pod}:{} {reason}, trying again in {}s", container(name), left.as_secs().max(1))
+                format!(
+                    "pod {pod}:{} {reason}, trying again in {}s",
+                    container(name),
+                    left.as_secs().max(1)
+                )
             }
-            What::Stopping { container, grace, why } => {
-                let grace = if *grace == Duration::ZERO { "at once".to_owned() } else { format!("within {}s", grace.as_secs()) };
+            What::Stopping {
+                container,
+                grace,
+                why,
+            } => {
+                let grace = if *grace == Duration::ZERO {
+                    "at once".to_owned()
+                } else {
+                    format!("within {}s", grace.as_secs())
+                };
                 format!("pod {pod}: stopping container {container} {grace} ({why})")
             }
-            What::Failed { container: name, message } => {
+            What::Failed {
+                container: name,
+                message,
+            } => {
                 for (_, bar) in self.pulls.drain() {
                     bar.finish_and_clear();
                 }
                 let style = output::ERROR;
-                format!("pod {pod}:{} {style}failed:{style:#} {message}", container(name))
+                format!(
+                    "pod {pod}:{} {style}failed:{style:#} {message}",
+                    container(name)
+                )
             }
             What::Removed => format!("pod {pod}: removed"),
             _ => return,

@@ -15,10 +15,18 @@ pub(crate) const IMAGE: &str = "berth.local/demo:1";
 /// berth with that endpoint and nothing of the environment that could name another.
 pub(crate) fn berth(endpoint: &str) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
-    for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_API_VERSION", "BERTH_LOG"] {
+    for name in [
+        "DOCKER_HOST",
+        "DOCKER_CONTEXT",
+        "DOCKER_CONFIG",
+        "DOCKER_API_VERSION",
+        "BERTH_LOG",
+    ] {
         command.env_remove(name);
     }
-    command.args(["--docker-endpoint", endpoint]).stdin(Stdio::null());
+    command
+        .args(["--docker-endpoint", endpoint])
+        .stdin(Stdio::null());
     command
 }
 
@@ -33,24 +41,44 @@ impl Engine {
     pub(crate) fn fake() -> Self {
         let directory = tempfile::tempdir().unwrap();
         let endpoint = format!("unix://{}/engine.sock", directory.path().display());
-        let mut child =
-            Command::new(env!("CARGO_BIN_EXE_berth")).args(["fake-engine", "--listen", &endpoint]).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_berth"))
+            .args(["fake-engine", "--listen", &endpoint])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
         // It says where it listens once it does.
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        BufReader::new(child.stdout.take().unwrap())
+            .read_line(&mut line)
+            .unwrap();
         assert!(line.contains(&endpoint), "{line}");
-        Self { endpoint, suffix: "t".into(), fake: Some((child, directory)) }
+        Self {
+            endpoint,
+            suffix: "t".into(),
+            fake: Some((child, directory)),
+        }
     }
 
     pub(crate) fn real() -> Option<Self> {
         static NUMBER: AtomicU32 = AtomicU32::new(0);
         let Ok(endpoint) = std::env::var("BERTH_TEST_ENGINE") else {
-            assert!(std::env::var_os("CI").is_none(), "BERTH_TEST_ENGINE is not set; dev/test sets it");
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "BERTH_TEST_ENGINE is not set; dev/test sets it"
+            );
             eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
             return None;
         };
-        let suffix = format!("{}-{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-        Some(Self { endpoint, suffix, fake: None })
+        let suffix = format!(
+            "{}-{}",
+            std::process::id(),
+            NUMBER.fetch_add(1, Ordering::Relaxed)
+        );
+        Some(Self {
+            endpoint,
+            suffix,
+            fake: None,
+        })
     }
 
     pub(crate) fn berth(&self) -> Command {
@@ -64,14 +92,34 @@ impl Engine {
 
     /// Runs a command to its end.
     pub(crate) fn run(&self, args: &[&str]) -> Ran {
-        Ran::from(wait(self.berth().args(args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()))
+        Ran::from(wait(
+            self.berth()
+                .args(args)
+                .stdout(Stdio::piped())
+                .stderr(Stdio::piped())
+                .spawn()
+                .unwrap(),
+        ))
     }
 
     /// `berth run` of a manifest, with flags.
     pub(crate) fn run_manifest(&self, flags: &[&str], manifest: &str) -> Ran {
-        let mut child =
-            self.berth().arg("run").args(flags).arg("-").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+        let mut child = self
+            .berth()
+            .arg("run")
+            .args(flags)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(manifest.as_bytes())
+            .unwrap();
         Ran::from(wait(child))
     }
 
@@ -88,9 +136,15 @@ impl Engine {
     /// The IDs of the pod's containers, by name.
     pub(crate) fn ids(&self, name: &str) -> Vec<(String, String)> {
         let pod = self.pod(name).unwrap();
-        let statuses = pod["status"]["containerStatuses"].as_array().unwrap().clone();
+        let statuses = pod["status"]["containerStatuses"]
+            .as_array()
+            .unwrap()
+            .clone();
         let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-        statuses.iter().map(|status| (text(&status["name"]), text(&status["containerID"]))).collect()
+        statuses
+            .iter()
+            .map(|status| (text(&status["name"]), text(&status["containerID"])))
+            .collect()
     }
 }
 
@@ -108,7 +162,12 @@ pub(crate) struct Cleanup<'e>(pub(crate) &'e Engine, pub(crate) String);
 
 impl Drop for Cleanup<'_> {
     fn drop(&mut self) {
-        let _ = self.0.berth().args(["delete", "pod", &self.1, "--force", "--ignore-not-found"]).stdout(Stdio::null()).status();
+        let _ = self
+            .0
+            .berth()
+            .args(["delete", "pod", &self.1, "--force", "--ignore-not-found"])
+            .stdout(Stdio::null())
+            .status();
     }
 }
 
@@ -123,7 +182,11 @@ pub(crate) struct Ran {
 impl From<Output> for Ran {
     fn from(output: Output) -> Self {
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
-        Self { code: output.status.code(), out: text(output.stdout), err: text(output.stderr) }
+        Self {
+            code: output.status.code(),
+            out: text(output.stdout),
+            err: text(output.stderr),
+        }
     }
 }
 
@@ -154,20 +217,45 @@ pub(crate) struct Foreground {
 
 impl Foreground {
     pub(crate) fn run(engine: &Engine, flags: &[&str], manifest: &str) -> Self {
-        let mut child =
-            engine.berth().arg("run").args(flags).arg("-").stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        child.stdin.take().unwrap().write_all(manifest.as_bytes()).unwrap();
+        let mut child = engine
+            .berth()
+            .arg("run")
+            .args(flags)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        child
+            .stdin
+            .take()
+            .unwrap()
+            .write_all(manifest.as_bytes())
+            .unwrap();
         let (sender, lines) = std::sync::mpsc::channel();
         let stderr = BufReader::new(child.stderr.take().unwrap());
-        std::thread::spawn(move || stderr.lines().map_while(Result::ok).for_each(|line| drop(sender.send(line))));
-        Self { child, lines, seen: Vec::new() }
+        std::thread::spawn(move || {
+            stderr
+                .lines()
+                .map_while(Result::ok)
+                .for_each(|line| drop(sender.send(line)))
+        });
+        Self {
+            child,
+            lines,
+            seen: Vec::new(),
+        }
     }
 
     /// Waits for a line with these words.
     pub(crate) fn until(&mut self, words: &str) {
         let deadline = Instant::now() + LIMIT;
         loop {
-            match self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
                 Ok(line) => {
                     let found = line.contains(words);
                     self.seen.push(line);
@@ -187,10 +275,16 @@ impl Foreground {
     /// Waits for the end; gives the exit code and all lines.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + LIMIT;
-        while let Ok(line) = self.lines.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        while let Ok(line) = self
+            .lines
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             self.seen.push(line);
         }
-        (self.child.wait().unwrap().code(), std::mem::take(&mut self.seen))
+        (
+            self.child.wait().unwrap().code(),
+            std::mem::take(&mut self.seen),
+        )
     }
 }
 

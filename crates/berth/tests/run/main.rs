@@ -1,5 +1,9 @@
 //! `berth run` and what goes with it, as a user would try it: the same scenarios on the fake engine and on a real one.
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test's helpers fail the test")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a test's helpers fail the test"
+)]
 
 mod engine;
 mod scenarios;
@@ -49,15 +53,29 @@ on_both! {
 fn an_engine_that_is_not_there_is_named() {
     let directory = tempfile::tempdir().unwrap();
     let endpoint = format!("unix://{}/none.sock", directory.path().display());
-    let output = engine::berth(&endpoint).args(["get", "pods"]).output().unwrap();
+    let output = engine::berth(&endpoint)
+        .args(["get", "pods"])
+        .output()
+        .unwrap();
     assert_eq!(output.status.code(), Some(5));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains(&endpoint) && text.contains("No such file") && text.contains("--docker-endpoint"), "{text}");
+    assert!(
+        text.contains(&endpoint)
+            && text.contains("No such file")
+            && text.contains("--docker-endpoint"),
+        "{text}"
+    );
 }
 
 #[test]
 fn a_bad_command_line_is_a_usage_error() {
-    for args in [&["run"][..], &["get", "nodes"], &["delete", "pod"], &["--docker-endpoint", "ssh://x", "get", "pods"], &["frobnicate"]] {
+    for args in [
+        &["run"][..],
+        &["get", "nodes"],
+        &["delete", "pod"],
+        &["--docker-endpoint", "ssh://x", "get", "pods"],
+        &["frobnicate"],
+    ] {
         let output = engine::berth("fake://").args(args).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{args:?}: {output:?}");
     }

@@ -29,16 +29,34 @@ const SERVE: &str = "echo serving; trap 'exit 0' TERM; while true; do sleep 0.1;
 pub(crate) fn a_job_runs_to_its_end_and_its_lines_are_shown(engine: &Engine) {
     let name = engine.name("job");
     let _cleanup = Cleanup(engine, name.clone());
-    let ran = engine.run_manifest(&[], &manifest(&name, "Never", 1, &[("a", "echo from a; echo to err >&2"), ("b", "echo from b")]));
+    let ran = engine.run_manifest(
+        &[],
+        &manifest(
+            &name,
+            "Never",
+            1,
+            &[("a", "echo from a; echo to err >&2"), ("b", "echo from b")],
+        ),
+    );
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    for (line, bar) in [("/a | from a", '|'), ("/a ! to err", '!'), ("/b | from b", '|')] {
+    for (line, bar) in [
+        ("/a | from a", '|'),
+        ("/a ! to err", '!'),
+        ("/b | from b", '|'),
+    ] {
         assert!(ran.out.contains(line), "no {line:?} ({bar}) in {ran:?}");
     }
-    assert!(ran.err.contains("started container a") && ran.err.contains("exit code 0 (Completed)"), "{ran:?}");
+    assert!(
+        ran.err.contains("started container a") && ran.err.contains("exit code 0 (Completed)"),
+        "{ran:?}"
+    );
     let pod = engine.pod(&name).unwrap();
     assert_eq!(pod["status"]["phase"], "Succeeded");
     let logs = engine.run(&["logs", &name, "-c", "a"]).out;
-    assert!(logs.contains("from a\n") && logs.contains("to err\n") && !logs.contains("from b"), "{logs}");
+    assert!(
+        logs.contains("from a\n") && logs.contains("to err\n") && !logs.contains("from b"),
+        "{logs}"
+    );
 }
 
 pub(crate) fn a_job_that_fails_is_told_by_the_exit_code(engine: &Engine) {
@@ -60,24 +78,41 @@ pub(crate) fn a_second_run_changes_nothing(engine: &Engine) {
     let before = engine.ids(&name);
     let second = engine.run_manifest(&["-d"], &manifest);
     assert_eq!(second.code, Some(0), "{second:?}");
-    assert!(second.err.contains("container a is running already") && !second.err.contains("started"), "{second:?}");
+    assert!(
+        second.err.contains("container a is running already") && !second.err.contains("started"),
+        "{second:?}"
+    );
     assert_eq!(engine.ids(&name), before);
 }
 
 pub(crate) fn only_the_container_that_changed_is_started_again(engine: &Engine) {
     let name = engine.name("changed");
     let _cleanup = Cleanup(engine, name.clone());
-    let ran = engine.run_manifest(&["-d"], &manifest(&name, "Always", 1, &[("same", SERVE), ("other", SERVE)]));
+    let ran = engine.run_manifest(
+        &["-d"],
+        &manifest(&name, "Always", 1, &[("same", SERVE), ("other", SERVE)]),
+    );
     assert_eq!(ran.code, Some(0), "{ran:?}");
     let before = engine.ids(&name);
     let changed = format!("echo changed; {SERVE}");
-    let ran = engine.run_manifest(&["-d"], &manifest(&name, "Always", 1, &[("same", SERVE), ("other", &changed)]));
+    let ran = engine.run_manifest(
+        &["-d"],
+        &manifest(&name, "Always", 1, &[("same", SERVE), ("other", &changed)]),
+    );
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.err.contains("stopping container other") && ran.err.contains("its spec has changed"), "{ran:?}");
+    assert!(
+        ran.err.contains("stopping container other") && ran.err.contains("its spec has changed"),
+        "{ran:?}"
+    );
     let after = engine.ids(&name);
     assert_eq!(before[0], after[0]);
     assert_ne!(before[1], after[1]);
-    assert!(engine.run(&["logs", &name, "-c", "other"]).out.starts_with("changed\n"));
+    assert!(
+        engine
+            .run(&["logs", &name, "-c", "other"])
+            .out
+            .starts_with("changed\n")
+    );
 }
 
 pub(crate) fn a_bad_manifest_starts_nothing_and_says_where(engine: &Engine) {
@@ -88,7 +123,12 @@ pub(crate) fn a_bad_manifest_starts_nothing_and_says_where(engine: &Engine) {
     );
     let ran = engine.run_manifest(&["-d"], &text);
     assert_eq!(ran.code, Some(2), "{ran:?}");
-    assert!(ran.err.contains("<stdin>:14:5: spec.containers[0].imagePullPolcy") && ran.err.contains("imagePullPolicy"), "{ran:?}");
+    assert!(
+        ran.err
+            .contains("<stdin>:14:5: spec.containers[0].imagePullPolcy")
+            && ran.err.contains("imagePullPolicy"),
+        "{ran:?}"
+    );
     assert_eq!(engine.pod(&good), None);
 }
 
@@ -96,14 +136,20 @@ pub(crate) fn an_unsupported_field_is_refused_by_name_or_warned_about(engine: &E
     let name = engine.name("probe");
     let _cleanup = Cleanup(engine, name.clone());
     let text = manifest(&name, "Never", 1, &[("a", "true")]);
-    let text = text.replace("\"imagePullPolicy\"", "\"livenessProbe\":{\"exec\":{\"command\":[\"true\"]}},\"imagePullPolicy\"");
+    let text = text.replace(
+        "\"imagePullPolicy\"",
+        "\"livenessProbe\":{\"exec\":{\"command\":[\"true\"]}},\"imagePullPolicy\"",
+    );
     let refused = engine.run_manifest(&[], &text);
     assert_eq!(refused.code, Some(2), "{refused:?}");
     assert!(refused.err.contains("livenessProbe"), "{refused:?}");
     assert_eq!(engine.pod(&name), None);
     let warned = engine.run_manifest(&["--validate=warn"], &text);
     assert_eq!(warned.code, Some(0), "{warned:?}");
-    assert!(warned.err.contains("warning:") && warned.err.contains("livenessProbe"), "{warned:?}");
+    assert!(
+        warned.err.contains("warning:") && warned.err.contains("livenessProbe"),
+        "{warned:?}"
+    );
 }
 
 pub(crate) fn ctrl_c_stops_and_removes_what_was_made(engine: &Engine) {
@@ -117,8 +163,14 @@ pub(crate) fn ctrl_c_stops_and_removes_what_was_made(engine: &Engine) {
     let begun = Instant::now();
     let (code, lines) = berth.end();
     assert_eq!(code, Some(130), "{lines:?}");
-    assert!(lines.iter().any(|line| line.contains("removed")), "{lines:?}");
-    assert!(begun.elapsed().as_secs() < 15, "a container that ends at SIGTERM was waited for: {lines:?}");
+    assert!(
+        lines.iter().any(|line| line.contains("removed")),
+        "{lines:?}"
+    );
+    assert!(
+        begun.elapsed().as_secs() < 15,
+        "a container that ends at SIGTERM was waited for: {lines:?}"
+    );
     assert_eq!(engine.pod(&name), None);
 }
 
@@ -126,7 +178,11 @@ pub(crate) fn a_second_ctrl_c_kills(engine: &Engine) {
     let name = engine.name("stubborn");
     let _cleanup = Cleanup(engine, name.clone());
     let stubborn = "echo serving; trap '' TERM; while true; do sleep 0.1; done";
-    let mut berth = Foreground::run(engine, &[], &manifest(&name, "Always", 300, &[("a", stubborn)]));
+    let mut berth = Foreground::run(
+        engine,
+        &[],
+        &manifest(&name, "Always", 300, &[("a", stubborn)]),
+    );
     berth.until("started container a");
     while !engine.run(&["logs", &name]).out.contains("serving") {}
     berth.signal(Signal::INT);
@@ -154,7 +210,10 @@ pub(crate) fn ctrl_c_leaves_a_pod_that_was_there_before(engine: &Engine) {
 pub(crate) fn rm_removes_a_finished_pod(engine: &Engine) {
     let name = engine.name("rm");
     let _cleanup = Cleanup(engine, name.clone());
-    let ran = engine.run_manifest(&["--rm"], &manifest(&name, "Never", 1, &[("a", "echo done")]));
+    let ran = engine.run_manifest(
+        &["--rm"],
+        &manifest(&name, "Never", 1, &[("a", "echo done")]),
+    );
     assert_eq!(ran.code, Some(0), "{ran:?}");
     assert!(ran.out.contains("done"), "{ran:?}");
     assert_eq!(engine.pod(&name), None);
@@ -163,19 +222,50 @@ pub(crate) fn rm_removes_a_finished_pod(engine: &Engine) {
 pub(crate) fn pods_are_shown_in_every_format(engine: &Engine) {
     let name = engine.name("formats");
     let _cleanup = Cleanup(engine, name.clone());
-    assert_eq!(engine.run_manifest(&["-d"], &manifest(&name, "Always", 1, &[("a", SERVE)])).code, Some(0));
+    assert_eq!(
+        engine
+            .run_manifest(&["-d"], &manifest(&name, "Always", 1, &[("a", SERVE)]))
+            .code,
+        Some(0)
+    );
     let table = engine.run(&["get", "pods", &name]).out;
     let mut lines = table.lines();
-    assert_eq!(lines.next().unwrap().split_whitespace().collect::<Vec<_>>(), ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]);
-    assert_eq!(lines.next().unwrap().split_whitespace().take(4).collect::<Vec<_>>(), [name.as_str(), "1/1", "Running", "0"]);
+    assert_eq!(
+        lines.next().unwrap().split_whitespace().collect::<Vec<_>>(),
+        ["NAME", "READY", "STATUS", "RESTARTS", "AGE"]
+    );
+    assert_eq!(
+        lines
+            .next()
+            .unwrap()
+            .split_whitespace()
+            .take(4)
+            .collect::<Vec<_>>(),
+        [name.as_str(), "1/1", "Running", "0"]
+    );
     let wide = engine.run(&["get", "pods", &name, "-o", "wide"]).out;
     assert!(wide.contains("IP") && wide.contains("NODE"), "{wide}");
-    assert_eq!(engine.run(&["get", "pod", &name, "-o", "name"]).out, format!("pod/{name}\n"));
+    assert_eq!(
+        engine.run(&["get", "pod", &name, "-o", "name"]).out,
+        format!("pod/{name}\n")
+    );
     let yaml = engine.run(&["get", "pod", &name, "-o", "yaml"]).out;
-    assert!(yaml.contains("kind: Pod") && yaml.contains("phase: Running"), "{yaml}");
-    let all: Value = serde_json::from_str(&engine.run(&["get", "pods", "-A", "-o", "json"]).out).unwrap();
-    let names: Vec<&str> = all["items"].as_array().unwrap().iter().filter_map(|pod| pod["metadata"]["name"].as_str()).collect();
-    assert!(all["kind"] == "List" && names.contains(&name.as_str()), "{names:?}");
+    assert!(
+        yaml.contains("kind: Pod") && yaml.contains("phase: Running"),
+        "{yaml}"
+    );
+    let all: Value =
+        serde_json::from_str(&engine.run(&["get", "pods", "-A", "-o", "json"]).out).unwrap();
+    let names: Vec<&str> = all["items"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter_map(|pod| pod["metadata"]["name"].as_str())
+        .collect();
+    assert!(
+        all["kind"] == "List" && names.contains(&name.as_str()),
+        "{names:?}"
+    );
     assert_eq!(engine.run(&["get", "pods", "-n", "elsewhere"]).out, "");
     // What is shown can be run again, and is the same pod.
     let before = engine.ids(&name);
@@ -187,10 +277,17 @@ pub(crate) fn pods_are_shown_in_every_format(engine: &Engine) {
 pub(crate) fn a_manifest_is_read_from_standard_input(engine: &Engine) {
     let (one, two) = (engine.name("one"), engine.name("two"));
     let _cleanup = (Cleanup(engine, one.clone()), Cleanup(engine, two.clone()));
-    let both = format!("{}\n---\n{}", manifest(&one, "Never", 1, &[("a", "echo 1")]), manifest(&two, "Never", 1, &[("a", "echo 2")]));
+    let both = format!(
+        "{}\n---\n{}",
+        manifest(&one, "Never", 1, &[("a", "echo 1")]),
+        manifest(&two, "Never", 1, &[("a", "echo 2")])
+    );
     let ran = engine.run_manifest(&[], &both);
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    assert!(ran.out.contains(&format!("{one}/a | 1")) && ran.out.contains(&format!("{two}/a | 2")), "{ran:?}");
+    assert!(
+        ran.out.contains(&format!("{one}/a | 1")) && ran.out.contains(&format!("{two}/a | 2")),
+        "{ran:?}"
+    );
 }
 
 pub(crate) fn delete_is_told_what_is_not_there(engine: &Engine) {
@@ -198,7 +295,12 @@ pub(crate) fn delete_is_told_what_is_not_there(engine: &Engine) {
     let ran = engine.run(&["delete", "pod", &name]);
     assert_eq!(ran.code, Some(3), "{ran:?}");
     assert!(ran.err.contains(&name), "{ran:?}");
-    assert_eq!(engine.run(&["delete", "pod", &name, "--ignore-not-found"]).code, Some(0));
+    assert_eq!(
+        engine
+            .run(&["delete", "pod", &name, "--ignore-not-found"])
+            .code,
+        Some(0)
+    );
     assert_eq!(engine.run(&["get", "pod", &name]).code, Some(3));
     assert_eq!(engine.run(&["logs", &name]).code, Some(3));
 }
@@ -206,7 +308,12 @@ pub(crate) fn delete_is_told_what_is_not_there(engine: &Engine) {
 pub(crate) fn facts_of_the_pod_reach_the_environment(engine: &Engine) {
     let name = engine.name("facts");
     let _cleanup = Cleanup(engine, name.clone());
-    let text = manifest(&name, "Never", 1, &[("a", "echo $POD in $NAMESPACE at $IP said $WORD")]);
+    let text = manifest(
+        &name,
+        "Never",
+        1,
+        &[("a", "echo $POD in $NAMESPACE at $IP said $WORD")],
+    );
     let field = |path: &str| format!("\"valueFrom\":{{\"fieldRef\":{{\"fieldPath\":\"{path}\"}}}}");
     let env = format!(
         "\"env\":[{{\"name\":\"POD\",{}}},{{\"name\":\"NAMESPACE\",{}}},{{\"name\":\"IP\",{}}},{{\"name\":\"WORD\",\"value\":\"$(POD)!\"}}],",
@@ -214,21 +321,42 @@ pub(crate) fn facts_of_the_pod_reach_the_environment(engine: &Engine) {
         field("metadata.namespace"),
         field("status.podIP")
     );
-    let ran = engine.run_manifest(&["--rm"], &text.replace("\"imagePullPolicy\"", &format!("{env}\"imagePullPolicy\"")));
+    let ran = engine.run_manifest(
+        &["--rm"],
+        &text.replace("\"imagePullPolicy\"", &format!("{env}\"imagePullPolicy\"")),
+    );
     assert_eq!(ran.code, Some(0), "{ran:?}");
-    let line = ran.out.lines().find(|line| line.contains(" said ")).unwrap_or_default();
-    assert!(line.contains(&format!("{name} in default at ")) && line.ends_with(&format!("said {name}!")), "{ran:?}");
-    let ip = line.split(" at ").nth(1).unwrap().split(' ').next().unwrap();
+    let line = ran
+        .out
+        .lines()
+        .find(|line| line.contains(" said "))
+        .unwrap_or_default();
+    assert!(
+        line.contains(&format!("{name} in default at "))
+            && line.ends_with(&format!("said {name}!")),
+        "{ran:?}"
+    );
+    let ip = line
+        .split(" at ")
+        .nth(1)
+        .unwrap()
+        .split(' ')
+        .next()
+        .unwrap();
     assert!(ip.parse::<std::net::IpAddr>().is_ok(), "{ran:?}");
 }
 
 pub(crate) fn a_container_that_cannot_start_says_why(engine: &Engine) {
     let name = engine.name("nocommand");
     let _cleanup = Cleanup(engine, name.clone());
-    let text = manifest(&name, "Never", 1, &[("a", "x")]).replace("\"sh\",\"-c\",\"x\"", "\"/no/such/program\"");
+    let text = manifest(&name, "Never", 1, &[("a", "x")])
+        .replace("\"sh\",\"-c\",\"x\"", "\"/no/such/program\"");
     let ran = engine.run_manifest(&["-d"], &text);
     assert_eq!(ran.code, Some(1), "{ran:?}");
-    assert!(ran.err.contains("/no/such/program") && ran.err.contains("berth delete pod"), "{ran:?}");
+    assert!(
+        ran.err.contains("/no/such/program") && ran.err.contains("berth delete pod"),
+        "{ran:?}"
+    );
 }
 
 pub(crate) fn a_killed_berth_leaves_containers_that_the_next_one_finds(engine: &Engine) {
@@ -236,7 +364,11 @@ pub(crate) fn a_killed_berth_leaves_containers_that_the_next_one_finds(engine: &
     let _cleanup = Cleanup(engine, name.clone());
     let manifest = manifest(&name, "Always", 1, &[("a", SERVE), ("b", SERVE)]);
     // Killed at different points of the start; the next one ends with the same pod, whatever it finds.
-    for words in ["sandbox started", "started container a", "started container b"] {
+    for words in [
+        "sandbox started",
+        "started container a",
+        "started container b",
+    ] {
         let mut berth = Foreground::run(engine, &[], &manifest);
         if words == "sandbox started" {
             berth.until(words);

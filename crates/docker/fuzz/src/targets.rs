@@ -13,7 +13,9 @@ use futures_util::FutureExt as _;
 
 /// Cuts `data` into a few pieces, as its first byte says, so that decoders are tried at many split points.
 fn pieces(data: &[u8]) -> Vec<&[u8]> {
-    let Some((&seed, data)) = data.split_first() else { return Vec::new() };
+    let Some((&seed, data)) = data.split_first() else {
+        return Vec::new();
+    };
     let size = usize::from(seed % 32) + 1;
     data.chunks(size).collect()
 }
@@ -31,7 +33,11 @@ pub(crate) fn head(data: &[u8]) {
 /// A chunked body: the data does not depend on how the bytes are split.
 pub(crate) fn body(data: &[u8]) {
     let decode = |pieces: &[&[u8]]| -> (Vec<u8>, bool) {
-        let (mut decoder, mut out, mut pending) = (body::Decoder::new(head::Framing::Chunked), Vec::new(), Vec::new());
+        let (mut decoder, mut out, mut pending) = (
+            body::Decoder::new(head::Framing::Chunked),
+            Vec::new(),
+            Vec::new(),
+        );
         for piece in pieces {
             pending.extend_from_slice(piece);
             loop {
@@ -58,7 +64,11 @@ pub(crate) fn body(data: &[u8]) {
 /// Frames: the output of each source does not depend on how the bytes are split.
 pub(crate) fn frames(data: &[u8]) {
     let decode = |pieces: &[&[u8]]| -> ([Vec<u8>; 3], Vec<String>) {
-        let (mut decoder, mut out, mut failures) = (frame::Decoder::default(), <[Vec<u8>; 3]>::default(), Vec::new());
+        let (mut decoder, mut out, mut failures) = (
+            frame::Decoder::default(),
+            <[Vec<u8>; 3]>::default(),
+            Vec::new(),
+        );
         for piece in pieces {
             let mut rest = *piece;
             loop {
@@ -92,7 +102,8 @@ pub(crate) fn json_stream(data: &[u8]) {
 }
 
 fn values(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
-    let (mut splitter, mut values, mut pending) = (json::Splitter::default(), Vec::new(), Vec::new());
+    let (mut splitter, mut values, mut pending) =
+        (json::Splitter::default(), Vec::new(), Vec::new());
     let mut take = |pending: &mut Vec<u8>, piece: json::Piece| {
         values.push(pending[piece.skip..piece.skip + piece.len].to_vec());
         pending.drain(..piece.skip + piece.len);
@@ -136,7 +147,11 @@ pub(crate) fn log_lines(data: &[u8]) {
     };
     for piece in pieces(data) {
         // A carriage return before a newline is dropped by design.
-        let mut bytes: Bytes = piece.iter().copied().filter(|byte| *byte != b'\r').collect();
+        let mut bytes: Bytes = piece
+            .iter()
+            .copied()
+            .filter(|byte| *byte != b'\r')
+            .collect();
         all.extend_from_slice(&bytes);
         while let Some(line) = joiner.next(frame::Source::Stdout, &mut bytes) {
             keep(line);
@@ -151,24 +166,38 @@ pub(crate) fn log_lines(data: &[u8]) {
 
 /// An endpoint: what parses, prints and parses to the same.
 pub(crate) fn endpoint(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     if let Ok(endpoint) = text.parse::<Endpoint>() {
-        assert_eq!(endpoint.to_string().parse::<Endpoint>().as_ref(), Ok(&endpoint));
+        assert_eq!(
+            endpoint.to_string().parse::<Endpoint>().as_ref(),
+            Ok(&endpoint)
+        );
     }
 }
 
 /// The credentials of a `config.json`: read or refused, and no error repeats what it could not read.
 pub(crate) fn auth_config(data: &[u8]) {
-    let Ok(text) = std::str::from_utf8(data) else { return };
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
     if text.contains('\0') {
         return;
     }
     let environment = Environment::empty().with("DOCKER_AUTH_CONFIG", text);
-    let Ok(keychain) = Keychain::load(&environment) else { return };
+    let Ok(keychain) = Keychain::load(&environment) else {
+        return;
+    };
     for image in ["busybox", "registry.example/a/b:1", "127.0.0.1:5000/x"] {
         if let Some(Ok(Some(credentials))) = keychain.for_image(image).now_or_never() {
             let header = credentials.to_header();
-            assert!(header.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)), "{header}");
+            assert!(
+                header
+                    .bytes()
+                    .all(|byte| byte.is_ascii_alphanumeric() || b"-_=".contains(&byte)),
+                "{header}"
+            );
         }
     }
 }

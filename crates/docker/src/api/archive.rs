@@ -23,7 +23,8 @@ const STAT_HEADER: &str = "X-Docker-Container-Path-Stat";
 pub struct PutArchive {
     /// Fail instead of replacing a directory by something else or something else by a directory.
     pub no_overwrite_dir_non_dir: bool,
-    /// Give the files the owners that the archive names, instead of the container's root.
+    /// Give the files to the user of the container's configuration (if it names one) instead of the owners that the
+    /// archive names.
     pub copy_uid_gid: bool,
 }
 

@@ -31,9 +31,9 @@ pub struct ListContainers {
     pub all: bool,
     /// At most so many, the newest; of all states.
     pub limit: Option<u32>,
-    /// Only containers created after this one (name or id); of all states.
+    /// Only containers created after this one (name or id).
     pub since: Option<String>,
-    /// Only containers created before this one (name or id); of all states.
+    /// Only containers created before this one (name or id).
     pub before: Option<String>,
     /// With the sizes of their layers, which the Engine has to compute: slow.
     pub size: bool,
@@ -117,7 +117,8 @@ impl Docker {
     /// `GET /containers/json`. Deadline: short. Cancel safe.
     ///
     /// # Errors
-    /// 400 for a filter that the Engine does not know; 404 when `since` or `before` is not there.
+    /// 400 for a filter that the Engine does not know; 404 when `since` or `before` is not there (500 from
+    /// engine 20.10).
     pub async fn list_containers(
         &self,
         options: &ListContainers,

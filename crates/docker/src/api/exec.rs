@@ -68,15 +68,16 @@ impl Docker {
 
     /// Starts a prepared command and attaches to what it was created with. `tty` has to be what it was created with.
     ///
-    /// A command that can't be started is told by text in its output; afterwards
-    /// [`inspect_exec`](Self::inspect_exec) gives exit code 126 or 127.
+    /// A command that can't be started, or was started before, is told by text in its output; afterwards
+    /// [`inspect_exec`](Self::inspect_exec) gives exit code 126 or 127 for one that can't be started. So does the use of
+    /// its detach keys, though the command goes on.
     ///
     /// `POST /exec/{id}/start`. Deadline: short until it runs, then none. Not cancellable in the Engine: dropping the
     /// future or the streams closes its input and loses its output, but the command goes on until its end. The API has
     /// no way to kill it; its process id is in inspect.
     ///
     /// # Errors
-    /// 404 when there is no such command; 409 when the container does not run, or the command was started before.
+    /// 404 when there is no such command; 409 when the container does not run.
     pub async fn start_exec(&self, exec: &str, tty: bool) -> Result<Attached, Error> {
         let request = about(Operation::START_EXEC, Method::Post, "/exec", exec, "/start")?
             .json(&StartExec { detach: false, tty });
@@ -146,7 +147,7 @@ impl Docker {
     /// detaches; the container goes on, except that its input ends if it was created with `stdin_once`.
     ///
     /// # Errors
-    /// 404 when there is no such container; 409 when it is paused or restarting; 400 when nothing is to be attached.
+    /// 404 when there is no such container; 409 when it is paused or restarting.
     pub async fn attach(
         &self,
         container: &str,

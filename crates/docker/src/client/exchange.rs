@@ -18,15 +18,21 @@ use super::idle::Idle;
 use crate::error::{ErrorKind, Phase};
 use crate::request::{Body, Method};
 use crate::transport::Conn;
+use crate::wire::WireError;
 use crate::wire::body::{Decoder, Step};
 use crate::wire::head::{self, Head, MAX_HEAD};
-use crate::wire::WireError;
 
 /// The most informational replies (1xx) that are skipped before the real one.
 const MAX_INFORMATIONAL: u32 = 8;
 
 /// A body up to this size is copied behind the head and leaves in the same write.
 const COPY_BODY: usize = 16 * 1024;
+
+/// When so much of a body is still to come in one piece, it is read to where it belongs and not copied there.
+const DIRECT_FROM: usize = 16 * 1024;
+
+/// The most that such a read asks for. It is also the room that is made for it, whatever length the engine claims.
+const DIRECT_STEP: usize = 4 * 1024 * 1024;
 
 /// Where a call is, for the error when it is stopped from outside.
 #[derive(Default)]
@@ -89,11 +95,28 @@ pub(crate) enum Failure {
 impl Failure {
     pub(crate) fn into_kind(self, phase: Phase, sent: bool) -> ErrorKind {
         match self {
-            Self::Io(error) => ErrorKind::NoAnswer { phase, sent, cause: error.to_string() },
-            Self::Closed => ErrorKind::NoAnswer { phase, sent, cause: "the engine closed it".to_owned() },
-            Self::Wire(error) => ErrorKind::Malformed { what: error.to_string() },
-            Self::Idle(after) => ErrorKind::TimedOut { phase, sent, after, last: None },
-            Self::Source(error) => ErrorKind::Cancelled { cause: error.to_string() },
+            Self::Io(error) => ErrorKind::NoAnswer {
+                phase,
+                sent,
+                cause: error.to_string(),
+            },
+            Self::Closed => ErrorKind::NoAnswer {
+                phase,
+                sent,
+                cause: "the engine closed it".to_owned(),
+            },
+            Self::Wire(error) => ErrorKind::Malformed {
+                what: error.to_string(),
+            },
+            Self::Idle(after) => ErrorKind::TimedOut {
+                phase,
+                sent,
+                after,
+                last: None,
+            },
+            Self::Source(error) => ErrorKind::Cancelled {
+                cause: error.to_string(),
+            },
         }
     }
 
@@ -104,7 +127,10 @@ impl Failure {
             // TLS calls an end without close_notify an unexpected one.
             Self::Io(error) => matches!(
                 error.kind(),
-                io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset | io::ErrorKind::NotConnected | io::ErrorKind::UnexpectedEof
+                io::ErrorKind::BrokenPipe
+                    | io::ErrorKind::ConnectionReset
+                    | io::ErrorKind::NotConnected
+                    | io::ErrorKind::UnexpectedEof
             ),
             _ => false,
         }
@@ -130,7 +156,9 @@ pub(crate) async fn exchange(
             head.extend_from_slice(bytes);
             write(conn, &mut head, reply, idle, progress).await
         }
-        Body::Bytes(bytes) => write(conn, &mut head.chain(bytes.clone()), reply, idle, progress).await,
+        Body::Bytes(bytes) => {
+            write(conn, &mut head.chain(bytes.clone()), reply, idle, progress).await
+        }
         Body::Stream(stream) => match write(conn, &mut head, reply, idle, progress).await {
             Ok(None) => write_stream(conn, stream, reply, idle, progress).await,
             other => other,
@@ -159,13 +187,23 @@ pub(crate) async fn exchange(
 }
 
 /// Writes all of `data`; gives a reply that came meanwhile.
-async fn write(conn: &mut Conn, data: &mut impl Buf, reply: &mut ReplyHead, idle: &mut Idle, progress: &Progress) -> Result<Option<Head>, Failure> {
+async fn write(
+    conn: &mut Conn,
+    data: &mut impl Buf,
+    reply: &mut ReplyHead,
+    idle: &mut Idle,
+    progress: &Progress,
+) -> Result<Option<Head>, Failure> {
     poll_fn(|cx| {
         while data.has_remaining() {
             let mut slices = [io::IoSlice::new(&[]); 4];
             let count = data.chunks_vectored(&mut slices);
             let io = Pin::new(&mut conn.io);
-            let written = if let [one] = &slices[..count] { io.poll_write(cx, one) } else { io.poll_write_vectored(cx, &slices[..count]) };
+            let written = if let [one] = &slices[..count] {
+                io.poll_write(cx, one)
+            } else {
+                io.poll_write_vectored(cx, &slices[..count])
+            };
             match written {
                 Poll::Ready(Ok(0)) => return Poll::Ready(Err(Failure::Closed)),
                 Poll::Ready(Ok(written)) => {
@@ -208,14 +246,27 @@ async fn write_stream(
             continue;
         }
         let size = Bytes::from(format!("{:x}\r\n", piece.len()));
-        if let Some(early) = write(conn, &mut size.chain(piece).chain(&b"\r\n"[..]), reply, idle, progress).await? {
+        if let Some(early) = write(
+            conn,
+            &mut size.chain(piece).chain(&b"\r\n"[..]),
+            reply,
+            idle,
+            progress,
+        )
+        .await?
+        {
             return Ok(Some(early));
         }
     }
 }
 
 /// While nothing can be written: looks whether the engine answers already, has gone, or has been silent for too long.
-fn poll_early(conn: &mut Conn, reply: &mut ReplyHead, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<Option<Head>, Failure>> {
+fn poll_early(
+    conn: &mut Conn,
+    reply: &mut ReplyHead,
+    idle: &mut Idle,
+    cx: &mut Context<'_>,
+) -> Poll<Result<Option<Head>, Failure>> {
     loop {
         if let Err(failure) = ready!(poll_more(conn, idle, cx)) {
             return Poll::Ready(Err(failure));
@@ -226,7 +277,11 @@ fn poll_early(conn: &mut Conn, reply: &mut ReplyHead, idle: &mut Idle, cx: &mut 
     }
 }
 
-async fn read_head(conn: &mut Conn, reply: &mut ReplyHead, idle: &mut Idle) -> Result<Head, Failure> {
+async fn read_head(
+    conn: &mut Conn,
+    reply: &mut ReplyHead,
+    idle: &mut Idle,
+) -> Result<Head, Failure> {
     loop {
         if let Some(head) = reply.take(conn)? {
             return Ok(head);
@@ -246,14 +301,20 @@ struct ReplyHead {
 
 impl ReplyHead {
     fn new(method: Method) -> Self {
-        Self { method, informational: 0, looked: 0 }
+        Self {
+            method,
+            informational: 0,
+            looked: 0,
+        }
     }
 
     /// Takes the head off the connection's buffer once it is there, and the informational ones before it.
     fn take(&mut self, conn: &mut Conn) -> Result<Option<Head>, Failure> {
         // A head ends with a newline; parsing before one has come would make a dribbled head cost its square.
         while conn.buf[self.looked..].contains(&b'\n') || conn.buf.len() >= MAX_HEAD {
-            let Some((head, length)) = head::parse(&conn.buf, self.method).map_err(Failure::Wire)? else {
+            let Some((head, length)) =
+                head::parse(&conn.buf, self.method).map_err(Failure::Wire)?
+            else {
                 self.looked = conn.buf.len();
                 break;
             };
@@ -264,7 +325,9 @@ impl ReplyHead {
             }
             self.informational += 1;
             if self.informational > MAX_INFORMATIONAL {
-                return Err(Failure::Wire(WireError::new("it has more than 8 informational replies before the real one")));
+                return Err(Failure::Wire(WireError::new(
+                    "it has more than 8 informational replies before the real one",
+                )));
             }
         }
         Ok(None)
@@ -272,12 +335,38 @@ impl ReplyHead {
 }
 
 /// Reads more bytes into the connection's buffer.
-pub(crate) fn poll_more(conn: &mut Conn, idle: &mut Idle, cx: &mut Context<'_>) -> Poll<Result<(), Failure>> {
-    match conn.poll_fill(cx) {
+pub(crate) fn poll_more(
+    conn: &mut Conn,
+    idle: &mut Idle,
+    cx: &mut Context<'_>,
+) -> Poll<Result<(), Failure>> {
+    let read = conn.poll_fill(cx);
+    came(read, idle, cx).map_ok(|_| ())
+}
+
+/// Reads data past the connection's buffer, which is empty, to the end of a body; at most `limit` bytes.
+fn poll_direct(
+    conn: &mut Conn,
+    body: &mut BytesMut,
+    limit: usize,
+    idle: &mut Idle,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Failure>> {
+    let read = conn.poll_read_into(body, limit, cx);
+    came(read, idle, cx)
+}
+
+/// What a read means for the call.
+fn came(
+    read: Poll<io::Result<usize>>,
+    idle: &mut Idle,
+    cx: &mut Context<'_>,
+) -> Poll<Result<usize, Failure>> {
+    match read {
         Poll::Ready(Ok(0)) => Poll::Ready(Err(Failure::Closed)),
-        Poll::Ready(Ok(_)) => {
+        Poll::Ready(Ok(count)) => {
             idle.moved();
-            Poll::Ready(Ok(()))
+            Poll::Ready(Ok(count))
         }
         Poll::Ready(Err(error)) => Poll::Ready(Err(Failure::Io(error))),
         Poll::Pending => {
@@ -327,6 +416,16 @@ pub(crate) async fn read_body(
             }
             Step::More { skip } => {
                 conn.buf.advance(skip);
+                let ahead = usize::try_from(decoder.data_ahead())
+                    .unwrap_or(usize::MAX)
+                    .min(limit - body.len());
+                if ahead >= DIRECT_FROM {
+                    let count =
+                        poll_fn(|cx| poll_direct(conn, body, ahead.min(DIRECT_STEP), idle, cx))
+                            .await?;
+                    decoder.skip_data(count);
+                    continue;
+                }
                 match poll_fn(|cx| poll_more(conn, idle, cx)).await {
                     Err(Failure::Closed) if decoder.ends_at_close() => return Ok(Extent::Whole),
                     result => result?,

@@ -34,7 +34,12 @@ impl OtherDirection {
 
 impl Idle {
     pub(crate) fn new(limit: Option<Duration>) -> Self {
-        Self { limit, timer: None, stale: true, other: None }
+        Self {
+            limit,
+            timer: None,
+            stale: true,
+            other: None,
+        }
     }
 
     /// Bytes have moved.
@@ -45,20 +50,30 @@ impl Idle {
     /// The handle by which another part of the connection says that bytes have moved; `None` when there is no limit.
     pub(crate) fn share(&mut self) -> Option<OtherDirection> {
         self.limit?;
-        Some(self.other.get_or_insert_with(|| OtherDirection(Arc::new(Mutex::new(Instant::now())))).clone())
+        Some(
+            self.other
+                .get_or_insert_with(|| OtherDirection(Arc::new(Mutex::new(Instant::now()))))
+                .clone(),
+        )
     }
 
     /// Ready once nothing has moved for the limit. To be polled whenever the stream has nothing to give.
     pub(crate) fn poll_expired(&mut self, cx: &mut Context<'_>) -> Poll<Duration> {
-        let Some(limit) = self.limit else { return Poll::Pending };
-        let timer = self.timer.get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
+        let Some(limit) = self.limit else {
+            return Poll::Pending;
+        };
+        let timer = self
+            .timer
+            .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if std::mem::take(&mut self.stale) {
             timer.as_mut().reset(Instant::now() + limit);
         }
         loop {
             ready!(timer.as_mut().poll(cx));
             match &self.other {
-                Some(other) if *other.last() + limit > Instant::now() => timer.as_mut().reset(*other.last() + limit),
+                Some(other) if *other.last() + limit > Instant::now() => {
+                    timer.as_mut().reset(*other.last() + limit)
+                }
                 _ => return Poll::Ready(limit),
             }
         }

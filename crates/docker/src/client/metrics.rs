@@ -16,7 +16,9 @@ use crate::request::Operation;
 type Labels = [(&'static str, &'static str); 1];
 
 /// Bounds of the duration histogram in seconds: from a ping (0.2 ms) to the default deadline (2 min).
-const BOUNDS: [f64; 14] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0];
+const BOUNDS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
 
 /// Counters of one or more clients. Clones share their counts; several clients may be given the same metrics.
 ///
@@ -80,7 +82,10 @@ impl Inner {
             duration: self.durations.get_or_create(&labels(operation)).clone(),
         };
         count(&call);
-        self.calls.write().unwrap_or_else(PoisonError::into_inner).push((operation, call));
+        self.calls
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((operation, call));
     }
 }
 
@@ -93,14 +98,52 @@ impl std::fmt::Debug for Metrics {
 impl Metrics {
     /// Puts the counters into a registry, under the names of the table above (a prefix is the registry's to set).
     pub fn register(&self, registry: &mut Registry) {
-        let Inner { operations, durations, errors, timeouts, cancelled, connections, streams, .. } = &*self.0;
-        registry.register("docker_operations", "Docker operations that ended", operations.clone());
-        registry.register_with_unit("docker_operations_duration", "Time of Docker operations", Unit::Seconds, durations.clone());
-        registry.register("docker_operations_errors", "Docker operations that failed", errors.clone());
-        registry.register("docker_operations_timeout", "Docker operations that failed by a deadline", timeouts.clone());
-        registry.register("docker_operations_cancelled", "Docker operations whose caller gave up", cancelled.clone());
-        registry.register("docker_connections_opened", "Connections made to the Docker Engine", connections.clone());
-        registry.register("docker_streams_open", "Streams from the Docker Engine that are open", streams.clone());
+        let Inner {
+            operations,
+            durations,
+            errors,
+            timeouts,
+            cancelled,
+            connections,
+            streams,
+            ..
+        } = &*self.0;
+        registry.register(
+            "docker_operations",
+            "Docker operations that ended",
+            operations.clone(),
+        );
+        registry.register_with_unit(
+            "docker_operations_duration",
+            "Time of Docker operations",
+            Unit::Seconds,
+            durations.clone(),
+        );
+        registry.register(
+            "docker_operations_errors",
+            "Docker operations that failed",
+            errors.clone(),
+        );
+        registry.register(
+            "docker_operations_timeout",
+            "Docker operations that failed by a deadline",
+            timeouts.clone(),
+        );
+        registry.register(
+            "docker_operations_cancelled",
+            "Docker operations whose caller gave up",
+            cancelled.clone(),
+        );
+        registry.register(
+            "docker_connections_opened",
+            "Connections made to the Docker Engine",
+            connections.clone(),
+        );
+        registry.register(
+            "docker_streams_open",
+            "Streams from the Docker Engine that are open",
+            streams.clone(),
+        );
     }
 
     /// How many calls of `operation` have ended, well or not.
@@ -147,7 +190,12 @@ impl Metrics {
     }
 
     pub(crate) fn begin(&self, operation: Operation) -> Running<'_> {
-        Running { metrics: self, operation, since: Instant::now(), ended: false }
+        Running {
+            metrics: self,
+            operation,
+            since: Instant::now(),
+            ended: false,
+        }
     }
 
     pub(crate) fn stream_opened(&self) -> OpenStream {
@@ -157,9 +205,15 @@ impl Metrics {
 
     /// A stream failed after its call had succeeded.
     pub(crate) fn stream_failed(&self, error: &Error) {
-        self.0.errors.get_or_create(&labels(error.operation())).inc();
+        self.0
+            .errors
+            .get_or_create(&labels(error.operation()))
+            .inc();
         if error.is_timeout() {
-            self.0.timeouts.get_or_create(&labels(error.operation())).inc();
+            self.0
+                .timeouts
+                .get_or_create(&labels(error.operation()))
+                .inc();
         }
     }
 }
@@ -196,7 +250,11 @@ impl Running<'_> {
 impl Drop for Running<'_> {
     fn drop(&mut self) {
         if !self.ended {
-            self.metrics.0.cancelled.get_or_create(&labels(self.operation)).inc();
+            self.metrics
+                .0
+                .cancelled
+                .get_or_create(&labels(self.operation))
+                .inc();
         }
     }
 }

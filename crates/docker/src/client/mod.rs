@@ -32,7 +32,9 @@ use idle::Idle;
 pub use metrics::Metrics;
 use pool::{Lane, Pool};
 pub(crate) use stream::Origin;
-pub use stream::{ByteStream, Frame, FrameStream, Framing, JsonStream, LineStream, Upgraded, UpgradedWriter};
+pub use stream::{
+    ByteStream, Frame, FrameStream, Framing, JsonStream, LineStream, Upgraded, UpgradedWriter,
+};
 
 /// The deadline of short calls unless configured: the kubelet's `--runtime-request-timeout`, 2 minutes.
 pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
@@ -69,7 +71,9 @@ struct Inner {
 
 impl std::fmt::Debug for Docker {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Docker").field("endpoint", &self.0.endpoint).finish_non_exhaustive()
+        f.debug_struct("Docker")
+            .field("endpoint", &self.0.endpoint)
+            .finish_non_exhaustive()
     }
 }
 
@@ -84,7 +88,9 @@ pub struct Builder {
 
 impl std::fmt::Debug for Builder {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Builder").field("options", &self.options).finish_non_exhaustive()
+        f.debug_struct("Builder")
+            .field("options", &self.options)
+            .finish_non_exhaustive()
     }
 }
 
@@ -105,7 +111,10 @@ impl Builder {
 
     /// Connects through `dialer` instead of the endpoint: to an engine in this process, such as berth-fake-engine.
     #[must_use]
-    pub fn dialer(mut self, dialer: impl Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync + 'static) -> Self {
+    pub fn dialer(
+        mut self,
+        dialer: impl Fn() -> std::io::Result<tokio::io::DuplexStream> + Send + Sync + 'static,
+    ) -> Self {
         self.dialer = Some(Arc::new(dialer));
         self
     }
@@ -122,9 +131,19 @@ impl Builder {
     /// # Errors
     /// When the TLS files cannot be read or used, or a custom header cannot be sent.
     pub fn build(self) -> Result<Docker, ConfigError> {
-        let Self { options, deadline, connect_deadline, dialer, metrics } = self;
+        let Self {
+            options,
+            deadline,
+            connect_deadline,
+            dialer,
+            metrics,
+        } = self;
         let base_path = options.endpoint.base_path().to_owned();
-        let mut common_fields = format!("Host: {}\r\nUser-Agent: berth-docker/{}\r\n", options.endpoint.host_header(), env!("CARGO_PKG_VERSION"));
+        let mut common_fields = format!(
+            "Host: {}\r\nUser-Agent: berth-docker/{}\r\n",
+            options.endpoint.host_header(),
+            env!("CARGO_PKG_VERSION")
+        );
         for (name, value) in &options.headers {
             common_fields.push_str(name);
             common_fields.push_str(": ");
@@ -223,8 +242,13 @@ impl Docker {
             Err(_) => serde_json::from_slice(&reply.body),
         };
         decoded.map_err(|error| {
-            let what = if reply.body.is_empty() { "its body is empty".to_owned() } else { format!("its body is not what was expected: {error}") };
-            Error::malformed(request.operation, what).located(request.subject.as_deref(), &self.0.endpoint)
+            let what = if reply.body.is_empty() {
+                "its body is empty".to_owned()
+            } else {
+                format!("its body is not what was expected: {error}")
+            };
+            Error::malformed(request.operation, what)
+                .located(request.subject.as_deref(), &self.0.endpoint)
         })
     }
 
@@ -238,27 +262,49 @@ impl Docker {
     }
 
     async fn send_whole(&self, request: &mut Request) -> Result<Reply, Error> {
-        self.run(request, async |request: &mut Request, progress: &Progress| {
-            let Opened { mut conn, head, mut idle } = self.open(request, Lane::Control, progress).await?;
-            if head.status == 101 {
-                return Err(Error::malformed(request.operation, "it answers 101 to a request that asked for no upgrade"));
-            }
-            progress.enter(Phase::Body);
-            let mut decoder = Decoder::new(head.framing);
-            let mut body = BytesMut::new();
-            let extent = match decoder.remaining() {
-                Some(length) if length > MAX_BODY as u64 => Ok(Extent::Cut),
-                _ => exchange::read_body(&mut conn, &mut decoder, MAX_BODY, &mut idle, &mut body).await,
-            };
-            let extent = extent.map_err(|failure| Error::new(request.operation, failure.into_kind(Phase::Body, true)))?;
-            if extent == Extent::Cut {
-                return Err(Error::malformed(request.operation, "its body is larger than 256 MiB"));
-            }
-            if head.keep_alive {
-                self.0.pool.give_back(conn);
-            }
-            Ok(Reply { status: head.status, headers: head.headers, body: body.freeze() })
-        })
+        self.run(
+            request,
+            async |request: &mut Request, progress: &Progress| {
+                let Opened {
+                    mut conn,
+                    head,
+                    mut idle,
+                } = self.open(request, Lane::Control, progress).await?;
+                if head.status == 101 {
+                    return Err(Error::malformed(
+                        request.operation,
+                        "it answers 101 to a request that asked for no upgrade",
+                    ));
+                }
+                progress.enter(Phase::Body);
+                let mut decoder = Decoder::new(head.framing);
+                let mut body = BytesMut::new();
+                let extent = match decoder.remaining() {
+                    Some(length) if length > MAX_BODY as u64 => Ok(Extent::Cut),
+                    _ => {
+                        exchange::read_body(&mut conn, &mut decoder, MAX_BODY, &mut idle, &mut body)
+                            .await
+                    }
+                };
+                let extent = extent.map_err(|failure| {
+                    Error::new(request.operation, failure.into_kind(Phase::Body, true))
+                })?;
+                if extent == Extent::Cut {
+                    return Err(Error::malformed(
+                        request.operation,
+                        "its body is larger than 256 MiB",
+                    ));
+                }
+                if head.keep_alive {
+                    self.0.pool.give_back(conn);
+                }
+                Ok(Reply {
+                    status: head.status,
+                    headers: head.headers,
+                    body: body.freeze(),
+                })
+            },
+        )
         .await
     }
 
@@ -268,13 +314,20 @@ impl Docker {
     /// # Errors
     /// As [`send`](Self::send).
     pub async fn send_stream(&self, mut request: Request) -> Result<ByteStream, Error> {
-        self.run(&mut request, async |request: &mut Request, progress: &Progress| {
-            let Opened { conn, head, idle } = self.open(request, Lane::Stream, progress).await?;
-            if head.status == 101 {
-                return Err(Error::malformed(request.operation, "it answers 101 to a request that asked for no upgrade"));
-            }
-            Ok(self.stream(request, conn, head, idle))
-        })
+        self.run(
+            &mut request,
+            async |request: &mut Request, progress: &Progress| {
+                let Opened { conn, head, idle } =
+                    self.open(request, Lane::Stream, progress).await?;
+                if head.status == 101 {
+                    return Err(Error::malformed(
+                        request.operation,
+                        "it answers 101 to a request that asked for no upgrade",
+                    ));
+                }
+                Ok(self.stream(request, conn, head, idle))
+            },
+        )
         .await
     }
 
@@ -286,13 +339,20 @@ impl Docker {
     pub async fn send_upgrade(&self, mut request: Request) -> Result<Upgraded, Error> {
         request.headers.0.push(("Connection", "Upgrade".to_owned()));
         request.headers.0.push(("Upgrade", "tcp".to_owned()));
-        self.run(&mut request, async |request: &mut Request, progress: &Progress| {
-            let Opened { conn, mut head, idle } = self.open(request, Lane::Stream, progress).await?;
-            if head.status == 101 {
-                head.framing = crate::wire::head::Framing::UntilClose;
-            }
-            Ok(Upgraded::new(self.stream(request, conn, head, idle)))
-        })
+        self.run(
+            &mut request,
+            async |request: &mut Request, progress: &Progress| {
+                let Opened {
+                    conn,
+                    mut head,
+                    idle,
+                } = self.open(request, Lane::Stream, progress).await?;
+                if head.status == 101 {
+                    head.framing = crate::wire::head::Framing::UntilClose;
+                }
+                Ok(Upgraded::new(self.stream(request, conn, head, idle)))
+            },
+        )
         .await
     }
 
@@ -308,7 +368,11 @@ impl Docker {
     }
 
     /// Runs one call under its deadline, its span and its metrics.
-    async fn run<T>(&self, request: &mut Request, call: impl AsyncFnOnce(&mut Request, &Progress) -> Result<T, Error>) -> Result<T, Error> {
+    async fn run<T>(
+        &self,
+        request: &mut Request,
+        call: impl AsyncFnOnce(&mut Request, &Progress) -> Result<T, Error>,
+    ) -> Result<T, Error> {
         let operation = request.operation;
         let subject = request.subject.as_deref().unwrap_or_default();
         let span = tracing::debug_span!("docker", operation = operation.name(), subject);
@@ -327,9 +391,18 @@ impl Docker {
                 Some(limit) => match tokio::time::timeout(limit, work).await {
                     Ok(result) => result,
                     Err(_) => Err(match progress.refused() {
-                        Some(status) => Error::refused(operation, status, refusal::cut_short(status, &[], None, "did not come in time")),
+                        Some(status) => Error::refused(
+                            operation,
+                            status,
+                            refusal::cut_short(status, &[], None, "did not come in time"),
+                        ),
                         None => {
-                            let kind = ErrorKind::TimedOut { phase: progress.phase(), sent: progress.sent(), after: limit, last: None };
+                            let kind = ErrorKind::TimedOut {
+                                phase: progress.phase(),
+                                sent: progress.sent(),
+                                after: limit,
+                                last: None,
+                            };
                             Error::new(operation, kind)
                         }
                     }),
@@ -337,7 +410,8 @@ impl Docker {
                 None => work.await,
             }
         };
-        let result = result.map_err(|error| error.located(request.subject.as_deref(), &self.0.endpoint));
+        let result =
+            result.map_err(|error| error.located(request.subject.as_deref(), &self.0.endpoint));
         running.end(result.as_ref().err());
         if let Err(error) = &result {
             span.in_scope(|| tracing::debug!(%error, "call failed"));
@@ -346,9 +420,17 @@ impl Docker {
     }
 
     /// Sends the request and reads the head of the reply. A refusal becomes an error here, its body read.
-    async fn open(&self, request: &mut Request, lane: Lane, progress: &Progress) -> Result<Opened, Error> {
+    async fn open(
+        &self,
+        request: &mut Request,
+        lane: Lane,
+        progress: &Progress,
+    ) -> Result<Opened, Error> {
         if let Some(fault) = request.fault.take() {
-            return Err(Error::invalid(request.operation, format!("the request cannot be sent: {fault}")));
+            return Err(Error::invalid(
+                request.operation,
+                format!("the request cannot be sent: {fault}"),
+            ));
         }
         let mut may_renegotiate = true;
         let replayable = !matches!(request.body, Body::Stream(_));
@@ -360,23 +442,50 @@ impl Docker {
                 true => None,
                 false => Some(self.version_for(request.operation).await?),
             };
-            let kept = if fresh { None } else { self.0.pool.take(!request.method.is_read()).await };
+            let kept = if fresh {
+                None
+            } else {
+                self.0.pool.take(!request.method.is_read()).await
+            };
             let reused = kept.is_some();
             let mut conn = match kept {
                 Some(conn) => conn,
                 None => self.dial(request.operation, lane).await?,
             };
-            let limit = if let Deadline::Stream { idle } = request.deadline { idle } else { None };
+            let limit = if let Deadline::Stream { idle } = request.deadline {
+                idle
+            } else {
+                None
+            };
             let mut idle = Idle::new(limit);
             let head = self.encode(request, version);
-            let head = match exchange::exchange(&mut conn, head, &mut request.body, request.method, &mut idle, progress).await {
+            let head = match exchange::exchange(
+                &mut conn,
+                head,
+                &mut request.body,
+                request.method,
+                &mut idle,
+                progress,
+            )
+            .await
+            {
                 Ok(head) => head,
                 // The engine had closed the kept connection. Asking again is safe if asking twice does no harm, or nothing had left us.
-                Err(failure) if reused && failure.is_stale_connection() && replayable && (request.method.is_read() || !progress.sent()) => {
+                Err(failure)
+                    if reused
+                        && failure.is_stale_connection()
+                        && replayable
+                        && (request.method.is_read() || !progress.sent()) =>
+                {
                     fresh = true;
                     continue;
                 }
-                Err(failure) => return Err(Error::new(request.operation, failure.into_kind(progress.phase(), progress.sent()))),
+                Err(failure) => {
+                    return Err(Error::new(
+                        request.operation,
+                        failure.into_kind(progress.phase(), progress.sent()),
+                    ));
+                }
             };
             self.learn(&head.headers);
             if (200..300).contains(&head.status) || head.status == 304 || head.status == 101 {
@@ -384,10 +493,23 @@ impl Docker {
             }
             let error = self.refusal(request.operation, conn, head, progress).await;
             // An engine of another version has taken the place of the one we negotiated with. It did nothing but refuse.
-            if may_renegotiate && replayable && version.is_some() && self.0.pinned.is_none() && refusal::is_version(&error) {
+            if may_renegotiate
+                && replayable
+                && version.is_some()
+                && self.0.pinned.is_none()
+                && refusal::is_version(&error)
+            {
                 may_renegotiate = false;
-                if let Some(minimum) = refusal::minimum_version(error.message()).filter(|minimum| *minimum > ApiVersion::CEILING) {
-                    return Err(Error::new(request.operation, ErrorKind::NoCommonVersion { engine: minimum, client: ApiVersion::CEILING }));
+                if let Some(minimum) = refusal::minimum_version(error.message())
+                    .filter(|minimum| *minimum > ApiVersion::CEILING)
+                {
+                    return Err(Error::new(
+                        request.operation,
+                        ErrorKind::NoCommonVersion {
+                            engine: minimum,
+                            client: ApiVersion::CEILING,
+                        },
+                    ));
                 }
                 self.0.agreed_version.store(0, Relaxed);
                 progress.restart();
@@ -408,10 +530,19 @@ impl Docker {
             }
             Ok(Err(error)) => {
                 // Kept connections to an engine that no longer listens are of no use either.
-                if matches!(error.reason, ConnectReason::NotRunning | ConnectReason::NoSuchSocket) {
+                if matches!(
+                    error.reason,
+                    ConnectReason::NotRunning | ConnectReason::NoSuchSocket
+                ) {
                     self.0.pool.forget();
                 }
-                Err(Error::new(operation, ErrorKind::Connect { reason: error.reason, cause: error.cause }))
+                Err(Error::new(
+                    operation,
+                    ErrorKind::Connect {
+                        reason: error.reason,
+                        cause: error.cause,
+                    },
+                ))
             }
             Err(_) => Err(Error::timed_out(operation, Phase::Connect, limit)),
         }
@@ -420,9 +551,21 @@ impl Docker {
     fn encode(&self, request: &Request, version: Option<ApiVersion>) -> BytesMut {
         use std::fmt::Write as _;
         let inner = &*self.0;
-        let mut head = BytesMut::with_capacity(256 + request.path.len() + inner.common_fields.len());
-        let Request { method, path, headers, body, json, .. } = request;
-        let put = |head: &mut BytesMut, parts: &[&str]| parts.iter().for_each(|part| head.extend_from_slice(part.as_bytes()));
+        let mut head =
+            BytesMut::with_capacity(256 + request.path.len() + inner.common_fields.len());
+        let Request {
+            method,
+            path,
+            headers,
+            body,
+            json,
+            ..
+        } = request;
+        let put = |head: &mut BytesMut, parts: &[&str]| {
+            parts
+                .iter()
+                .for_each(|part| head.extend_from_slice(part.as_bytes()))
+        };
         put(&mut head, &[method.name(), " ", &inner.base_path]);
         if let Some(version) = version {
             // Writing to a BytesMut cannot fail.
@@ -440,26 +583,50 @@ impl Docker {
             Body::Bytes(bytes) => {
                 let _ = write!(head, "Content-Length: {}\r\n\r\n", bytes.len());
             }
-            Body::Empty if matches!(method, Method::Post | Method::Put) => put(&mut head, &["Content-Length: 0\r\n\r\n"]),
+            Body::Empty if matches!(method, Method::Post | Method::Put) => {
+                put(&mut head, &["Content-Length: 0\r\n\r\n"])
+            }
             Body::Empty => put(&mut head, &["\r\n"]),
         }
         head
     }
 
     /// Reads the body of a refusal and makes it an error.
-    async fn refusal(&self, operation: Operation, mut conn: Conn, head: Head, progress: &Progress) -> Error {
+    async fn refusal(
+        &self,
+        operation: Operation,
+        mut conn: Conn,
+        head: Head,
+        progress: &Progress,
+    ) -> Error {
         progress.enter(Phase::Body);
         progress.set_refused(head.status);
         let mut decoder = Decoder::new(head.framing);
         let (mut idle, mut body) = (Idle::new(None), BytesMut::new());
         // A refusal whose reason does not come still is a refusal; only words are lost.
-        let reading = exchange::read_body(&mut conn, &mut decoder, refusal::MAX_BODY, &mut idle, &mut body);
+        let reading = exchange::read_body(
+            &mut conn,
+            &mut decoder,
+            refusal::MAX_BODY,
+            &mut idle,
+            &mut body,
+        );
         let read = tokio::time::timeout(refusal::BODY_DEADLINE, reading).await;
         let location = head.headers.get("location");
         let message = match &read {
             Ok(Ok(_)) => refusal::message(head.status, &body, location),
-            Ok(Err(Failure::Wire(error))) => refusal::cut_short(head.status, &body, location, &format!("is malformed: {error}")),
-            Ok(Err(_)) => refusal::cut_short(head.status, &body, location, "did not come, because the connection ended"),
+            Ok(Err(Failure::Wire(error))) => refusal::cut_short(
+                head.status,
+                &body,
+                location,
+                &format!("is malformed: {error}"),
+            ),
+            Ok(Err(_)) => refusal::cut_short(
+                head.status,
+                &body,
+                location,
+                "did not come, because the connection ended",
+            ),
             Err(_) => refusal::cut_short(head.status, &body, location, "did not come in time"),
         };
         if head.keep_alive && matches!(read, Ok(Ok(Extent::Whole))) {
@@ -485,12 +652,18 @@ impl Docker {
     /// # Errors
     /// When the engine does not answer, or speaks no version that this client does.
     pub async fn api_version(&self) -> Result<ApiVersion, Error> {
-        self.version_for(Operation::NEGOTIATE).await.map_err(|error| error.located(None, &self.0.endpoint))
+        self.version_for(Operation::NEGOTIATE)
+            .await
+            .map_err(|error| error.located(None, &self.0.endpoint))
     }
 
     /// The API version for a call that is about to be made. What fails here fails before the call has had any effect.
     async fn version_for(&self, operation: Operation) -> Result<ApiVersion, Error> {
-        if let Some(version) = self.0.pinned.or_else(|| ApiVersion::unpack(self.0.agreed_version.load(Relaxed))) {
+        if let Some(version) = self
+            .0
+            .pinned
+            .or_else(|| ApiVersion::unpack(self.0.agreed_version.load(Relaxed)))
+        {
             return Ok(version);
         }
         // Calls without a deadline of their own do not wait for ever behind a negotiation that is stuck.
@@ -512,7 +685,10 @@ impl Docker {
         let engine = self.ask_version().await?;
         let version = engine.min(ApiVersion::CEILING);
         if version < ApiVersion::FLOOR {
-            let kind = ErrorKind::NoCommonVersion { engine, client: ApiVersion::FLOOR };
+            let kind = ErrorKind::NoCommonVersion {
+                engine,
+                client: ApiVersion::FLOOR,
+            };
             return Err(Error::new(Operation::NEGOTIATE, kind).located(None, &self.0.endpoint));
         }
         self.0.engine_version.store(engine.pack(), Relaxed);
@@ -532,7 +708,11 @@ impl Docker {
             let request = Request::new(Operation::PING, method, "/_ping").unversioned();
             match Box::pin(self.send(request)).await {
                 Ok(reply) => {
-                    if let Some(version) = reply.headers.get("api-version").and_then(|text| text.parse().ok()) {
+                    if let Some(version) = reply
+                        .headers
+                        .get("api-version")
+                        .and_then(|text| text.parse().ok())
+                    {
                         return Ok(version);
                     }
                 }
@@ -548,14 +728,22 @@ impl Docker {
         let request = Request::new(Operation::VERSION, Method::Get, "/version").unversioned();
         let version: Version = Box::pin(self.send_json(request)).await?;
         version.api_version.parse().map_err(|_| {
-            let what = format!("its ApiVersion is {:?}, not a version such as 1.44", version.api_version);
+            let what = format!(
+                "its ApiVersion is {:?}, not a version such as 1.44",
+                version.api_version
+            );
             Error::malformed(Operation::NEGOTIATE, what).located(None, &self.0.endpoint)
         })
     }
 
     /// Every reply carries the engine's highest version; another one than before means another engine answers now.
     fn learn(&self, headers: &Headers) {
-        let Some(engine) = headers.get("Api-Version").and_then(|text| text.parse::<ApiVersion>().ok()) else { return };
+        let Some(engine) = headers
+            .get("Api-Version")
+            .and_then(|text| text.parse::<ApiVersion>().ok())
+        else {
+            return;
+        };
         let known = self.0.engine_version.swap(engine.pack(), Relaxed);
         if known != 0 && known != engine.pack() {
             tracing::info!(version = %engine, endpoint = &*self.0.endpoint, "another engine version answers; negotiating anew");

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::transport::{ConnectError, Connector, Conn};
+use crate::transport::{Conn, ConnectError, Connector};
 
 /// How many unused connections are kept. Each costs the engine two goroutines and us a descriptor, and no buffer.
 pub(crate) const MAX_IDLE: usize = 64;
@@ -41,7 +41,12 @@ pub(crate) struct Pool {
 
 impl Pool {
     pub(crate) fn new(connector: Connector) -> Self {
-        Self { connector, idle: Mutex::default(), control_gate: Semaphore::new(MAX_DIALING), stream_gate: Semaphore::new(MAX_DIALING) }
+        Self {
+            connector,
+            idle: Mutex::default(),
+            control_gate: Semaphore::new(MAX_DIALING),
+            stream_gate: Semaphore::new(MAX_DIALING),
+        }
     }
 
     /// A kept connection that is still good, the most recently used first. `ask` has the system asked whether it is, for a request that
@@ -84,7 +89,10 @@ impl Pool {
         }
         conn.release();
         let mut idle = lock(&self.idle);
-        let expired = idle.iter().take_while(|(_, since)| since.elapsed() > MAX_IDLE_TIME).count();
+        let expired = idle
+            .iter()
+            .take_while(|(_, since)| since.elapsed() > MAX_IDLE_TIME)
+            .count();
         let excess = expired.max((idle.len() + 1).saturating_sub(MAX_IDLE));
         let dropped: Vec<_> = idle.drain(..excess).collect();
         idle.push((conn, Instant::now()));
@@ -105,5 +113,6 @@ impl Pool {
 
 /// The list behind the lock is valid at every step, so a panic elsewhere does not spoil it.
 fn lock(idle: &Mutex<Vec<(Conn, Instant)>>) -> std::sync::MutexGuard<'_, Vec<(Conn, Instant)>> {
-    idle.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    idle.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
 }

@@ -39,7 +39,8 @@ pub(crate) struct Origin {
 
 impl Origin {
     fn error(&self, kind: ErrorKind) -> Error {
-        let error = Error::new(self.operation, kind).located(self.subject.as_deref(), &self.endpoint);
+        let error =
+            Error::new(self.operation, kind).located(self.subject.as_deref(), &self.endpoint);
         self.metrics.stream_failed(&error);
         error
     }
@@ -62,14 +63,30 @@ pub struct ByteStream {
 
 impl std::fmt::Debug for ByteStream {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ByteStream").field("operation", &self.origin.operation).field("open", &self.conn.is_some()).finish_non_exhaustive()
+        f.debug_struct("ByteStream")
+            .field("operation", &self.origin.operation)
+            .field("open", &self.conn.is_some())
+            .finish_non_exhaustive()
     }
 }
 
 impl ByteStream {
-    pub(crate) fn new(conn: Conn, decoder: Decoder, idle: Idle, headers: Headers, origin: Origin) -> Self {
+    pub(crate) fn new(
+        conn: Conn,
+        decoder: Decoder,
+        idle: Idle,
+        headers: Headers,
+        origin: Origin,
+    ) -> Self {
         let open = origin.metrics.stream_opened();
-        Self { conn: Some(conn), decoder, idle, headers, origin, _open: open }
+        Self {
+            conn: Some(conn),
+            decoder,
+            idle,
+            headers,
+            origin,
+            _open: open,
+        }
     }
 
     /// The header fields of the reply.
@@ -100,7 +117,9 @@ impl ByteStream {
     /// The length of the next data at the front of the connection's buffer. The caller takes it from there before it asks again.
     fn poll_data(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<usize, Error>>> {
         loop {
-            let Some(conn) = &mut self.conn else { return Poll::Ready(None) };
+            let Some(conn) = &mut self.conn else {
+                return Poll::Ready(None);
+            };
             match self.decoder.step(&conn.buf) {
                 Ok(body::Step::Data { skip, len }) => {
                     conn.buf.advance(skip);
@@ -131,7 +150,11 @@ impl ByteStream {
                         }
                     }
                 }
-                Err(error) => return Poll::Ready(Some(Err(self.fail(ErrorKind::Malformed { what: error.to_string() })))),
+                Err(error) => {
+                    return Poll::Ready(Some(Err(self.fail(ErrorKind::Malformed {
+                        what: error.to_string(),
+                    }))));
+                }
             }
         }
     }
@@ -143,7 +166,13 @@ impl ByteStream {
 
     /// Reads the stream as JSON values of type `T`.
     pub fn json<T: DeserializeOwned>(self) -> JsonStream<T> {
-        JsonStream { bytes: self, held: bytes::BytesMut::new(), splitter: Splitter::default(), ended: false, item: PhantomData }
+        JsonStream {
+            bytes: self,
+            held: bytes::BytesMut::new(),
+            splitter: Splitter::default(),
+            ended: false,
+            item: PhantomData,
+        }
     }
 
     /// Reads the stream as the output of a process.
@@ -152,7 +181,11 @@ impl ByteStream {
             Framing::Raw => None,
             Framing::Multiplexed => Some(frame::Decoder::default()),
         };
-        FrameStream { bytes: self, decoder, data: 0 }
+        FrameStream {
+            bytes: self,
+            decoder,
+            data: 0,
+        }
     }
 }
 
@@ -218,13 +251,23 @@ impl FrameStream {
 
     /// Joins the output into lines of at most `max` bytes each.
     pub fn lines(self, max: usize) -> LineStream {
-        LineStream { frames: self, joiner: Joiner::new(max), pending: None, ended: None }
+        LineStream {
+            frames: self,
+            joiner: Joiner::new(max),
+            pending: None,
+            ended: None,
+        }
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Error>>> {
         let Some(decoder) = &mut self.decoder else {
             let piece = ready!(self.bytes.poll_piece(cx));
-            return Poll::Ready(piece.map(|result| result.map(|bytes| Frame { source: Source::Stdout, bytes })));
+            return Poll::Ready(piece.map(|result| {
+                result.map(|bytes| Frame {
+                    source: Source::Stdout,
+                    bytes,
+                })
+            }));
         };
         loop {
             if self.data == 0 {
@@ -237,21 +280,32 @@ impl FrameStream {
                     None if decoder.may_end() => return Poll::Ready(None),
                     None => {
                         *decoder = frame::Decoder::default();
-                        return Poll::Ready(Some(Err(self.bytes.origin.malformed("the stream ends within a frame"))));
+                        return Poll::Ready(Some(Err(self
+                            .bytes
+                            .origin
+                            .malformed("the stream ends within a frame"))));
                     }
                 }
             }
-            let Some(conn) = &mut self.bytes.conn else { return Poll::Ready(None) };
+            let Some(conn) = &mut self.bytes.conn else {
+                return Poll::Ready(None);
+            };
             match decoder.step(&conn.buf[..self.data]) {
                 Ok(frame::Step::Payload { skip, len, source }) => {
                     conn.buf.advance(skip);
                     self.data -= skip + len;
-                    return Poll::Ready(Some(Ok(Frame { source, bytes: conn.buf.split_to(len).freeze() })));
+                    return Poll::Ready(Some(Ok(Frame {
+                        source,
+                        bytes: conn.buf.split_to(len).freeze(),
+                    })));
                 }
                 Ok(frame::Step::Failure { skip, message }) => {
                     conn.buf.advance(skip);
                     self.data -= skip;
-                    return Poll::Ready(Some(Err(self.bytes.origin.error(ErrorKind::Refused { status: 200, message }))));
+                    return Poll::Ready(Some(Err(self.bytes.origin.error(ErrorKind::Refused {
+                        status: 200,
+                        message,
+                    }))));
                 }
                 Ok(frame::Step::More { skip }) => {
                     conn.buf.advance(skip);
@@ -259,7 +313,9 @@ impl FrameStream {
                 }
                 Err(error) => {
                     (*decoder, self.data) = (frame::Decoder::default(), 0);
-                    return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed { what: error.to_string() }))));
+                    return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed {
+                        what: error.to_string(),
+                    }))));
                 }
             }
         }
@@ -334,7 +390,9 @@ pub struct JsonStream<T> {
 
 impl<T> std::fmt::Debug for JsonStream<T> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("JsonStream").field("bytes", &self.bytes).finish_non_exhaustive()
+        f.debug_struct("JsonStream")
+            .field("bytes", &self.bytes)
+            .finish_non_exhaustive()
     }
 }
 
@@ -347,14 +405,20 @@ impl<T: DeserializeOwned> JsonStream<T> {
 
     fn poll_value(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<T, Error>>> {
         loop {
-            let piece = if self.ended { self.splitter.finish(&self.held) } else { self.splitter.next(&self.held) };
+            let piece = if self.ended {
+                self.splitter.finish(&self.held)
+            } else {
+                self.splitter.next(&self.held)
+            };
             match piece {
                 Ok(Some(piece)) => {
                     self.held.advance(piece.skip);
                     let value = self.held.split_to(piece.len);
                     let origin = &self.bytes.origin;
                     return Poll::Ready(Some(serde_json::from_slice(&value).map_err(|error| {
-                        origin.malformed(format!("an item of the stream is not what was expected: {error}"))
+                        origin.malformed(format!(
+                            "an item of the stream is not what was expected: {error}"
+                        ))
                     })));
                 }
                 Ok(None) if self.ended => return Poll::Ready(None),
@@ -362,12 +426,16 @@ impl<T: DeserializeOwned> JsonStream<T> {
                 Err(error) => {
                     self.held.clear();
                     self.ended = true;
-                    return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed { what: error.to_string() }))));
+                    return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed {
+                        what: error.to_string(),
+                    }))));
                 }
             }
             match ready!(self.bytes.poll_data(cx)) {
                 Some(Ok(len)) => {
-                    let Some(conn) = &mut self.bytes.conn else { continue };
+                    let Some(conn) = &mut self.bytes.conn else {
+                        continue;
+                    };
                     self.held.extend_from_slice(&conn.buf[..len]);
                     conn.buf.advance(len);
                 }
@@ -422,7 +490,14 @@ impl Upgraded {
             writer = Some(write);
         }
         let idle = self.0.idle.share();
-        (self.0.frames(framing), UpgradedWriter { io: writer, idle, origin })
+        (
+            self.0.frames(framing),
+            UpgradedWriter {
+                io: writer,
+                idle,
+                origin,
+            },
+        )
     }
 }
 
@@ -436,7 +511,9 @@ pub struct UpgradedWriter {
 
 impl std::fmt::Debug for UpgradedWriter {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("UpgradedWriter").field("operation", &self.origin.operation).finish_non_exhaustive()
+        f.debug_struct("UpgradedWriter")
+            .field("operation", &self.origin.operation)
+            .finish_non_exhaustive()
     }
 }
 
@@ -452,7 +529,9 @@ impl UpgradedWriter {
     }
 
     async fn write(&mut self, mut bytes: &[u8]) -> io::Result<()> {
-        let Some(io) = &mut self.io else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let Some(io) = &mut self.io else {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        };
         while !bytes.is_empty() {
             match io.write(bytes).await? {
                 0 => return Err(io::ErrorKind::WriteZero.into()),
@@ -478,6 +557,10 @@ impl UpgradedWriter {
     }
 
     fn lost(&self, error: &io::Error) -> Error {
-        self.origin.error(ErrorKind::NoAnswer { phase: Phase::Body, sent: true, cause: error.to_string() })
+        self.origin.error(ErrorKind::NoAnswer {
+            phase: Phase::Body,
+            sent: true,
+            cause: error.to_string(),
+        })
     }
 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{BufMut, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, ReadBuf, ReadHalf};
 use tokio::net::{TcpStream, UnixStream};
 
@@ -51,7 +51,10 @@ pub(crate) struct ConnectError {
 
 impl ConnectError {
     fn new(reason: ConnectReason, cause: impl ToString) -> Self {
-        Self { reason, cause: cause.to_string() }
+        Self {
+            reason,
+            cause: cause.to_string(),
+        }
     }
 
     fn from_io(error: &io::Error) -> Self {
@@ -77,7 +80,9 @@ impl Connector {
     /// Makes one connection. The caller limits the time. Cancel safe: a dropped attempt leaves no socket.
     pub(crate) async fn connect(&self) -> Result<Conn, ConnectError> {
         if let Some(dialer) = &self.dialer {
-            return dialer().map(|stream| Conn::new(Io::Memory(stream))).map_err(|error| ConnectError::from_io(&error));
+            return dialer()
+                .map(|stream| Conn::new(Io::Memory(stream)))
+                .map_err(|error| ConnectError::from_io(&error));
         }
         let io = match &self.endpoint {
             Endpoint::Unix { path } => {
@@ -97,20 +102,34 @@ impl Connector {
             #[cfg(feature = "tls")]
             Endpoint::Tls { host, port, .. } => {
                 let Some(tls) = &self.tls else {
-                    return Err(ConnectError::new(ConnectReason::Tls, "no TLS settings were given for an https endpoint"));
+                    return Err(ConnectError::new(
+                        ConnectReason::Tls,
+                        "no TLS settings were given for an https endpoint",
+                    ));
                 };
                 let stream = tls.connect(host, tcp(host, *port).await?).await;
-                Io::Tls(Box::new(stream.map_err(|error| ConnectError::new(ConnectReason::Tls, error))?))
+                Io::Tls(Box::new(stream.map_err(|error| {
+                    ConnectError::new(ConnectReason::Tls, error)
+                })?))
             }
             #[cfg(not(feature = "tls"))]
             Endpoint::Tls { .. } => {
-                return Err(ConnectError::new(ConnectReason::Unsupported, "this build has no TLS (feature \"tls\" of berth-docker)"));
+                return Err(ConnectError::new(
+                    ConnectReason::Unsupported,
+                    "this build has no TLS (feature \"tls\" of berth-docker)",
+                ));
             }
             Endpoint::Npipe { .. } => {
-                return Err(ConnectError::new(ConnectReason::Unsupported, format!("{} has no named pipes", std::env::consts::OS)));
+                return Err(ConnectError::new(
+                    ConnectReason::Unsupported,
+                    format!("{} has no named pipes", std::env::consts::OS),
+                ));
             }
             Endpoint::Fake { .. } => {
-                return Err(ConnectError::new(ConnectReason::Unsupported, "a fake:// endpoint needs the dialer of a fake engine"));
+                return Err(ConnectError::new(
+                    ConnectReason::Unsupported,
+                    "a fake:// endpoint needs the dialer of a fake engine",
+                ));
             }
         };
         Ok(Conn::new(io))
@@ -120,14 +139,27 @@ impl Connector {
 async fn tcp(host: &str, port: u16) -> Result<TcpStream, ConnectError> {
     let addresses: Vec<_> = match tokio::net::lookup_host((host, port)).await {
         Ok(addresses) => addresses.collect(),
-        Err(error) => return Err(ConnectError::new(ConnectReason::UnknownHost, format!("{host}: {error}"))),
+        Err(error) => {
+            return Err(ConnectError::new(
+                ConnectReason::UnknownHost,
+                format!("{host}: {error}"),
+            ));
+        }
     };
-    let stream = TcpStream::connect(addresses.as_slice()).await.map_err(|error| ConnectError::from_io(&error))?;
+    let stream = TcpStream::connect(addresses.as_slice())
+        .await
+        .map_err(|error| ConnectError::from_io(&error))?;
     // Requests are written in one piece; waiting for more only adds latency.
-    stream.set_nodelay(true).map_err(|error| ConnectError::from_io(&error))?;
-    let keepalive = socket2::TcpKeepalive::new().with_time(Duration::from_secs(30)).with_interval(Duration::from_secs(15));
+    stream
+        .set_nodelay(true)
+        .map_err(|error| ConnectError::from_io(&error))?;
+    let keepalive = socket2::TcpKeepalive::new()
+        .with_time(Duration::from_secs(30))
+        .with_interval(Duration::from_secs(15));
     // NAT and proxies forget idle connections; a follow may be silent for hours.
-    socket2::SockRef::from(&stream).set_tcp_keepalive(&keepalive).map_err(|error| ConnectError::from_io(&error))?;
+    socket2::SockRef::from(&stream)
+        .set_tcp_keepalive(&keepalive)
+        .map_err(|error| ConnectError::from_io(&error))?;
     Ok(stream)
 }
 
@@ -140,7 +172,11 @@ pub(crate) struct Conn {
 
 impl Conn {
     pub(crate) fn new(io: Io) -> Self {
-        Self { io, buf: BytesMut::new(), read_size: READ_MIN }
+        Self {
+            io,
+            buf: BytesMut::new(),
+            read_size: READ_MIN,
+        }
     }
 
     /// Reads more bytes behind those in the buffer; `Ok(0)` is the end of the stream. While nothing comes, an empty buffer is given back, so
@@ -158,19 +194,20 @@ impl Conn {
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let Self { io, buf, read_size } = self;
-        // The sockets say whether there is something to read before a buffer is made for it.
-        match io {
-            Io::Unix(stream) => {
-                ready!(stream.poll_read_ready(cx))?;
-                pin!(stream.read_buf(room(buf, *read_size))).poll(cx)
-            }
-            Io::Tcp(stream) => {
-                ready!(stream.poll_read_ready(cx))?;
-                pin!(stream.read_buf(room(buf, *read_size))).poll(cx)
-            }
-            other => pin!(other.read_buf(room(buf, *read_size))).poll(cx),
-        }
+        // Before a buffer is made.
+        ready!(self.io.poll_readable(cx))?;
+        pin!(self.io.read_buf(room(&mut self.buf, self.read_size))).poll(cx)
+    }
+
+    /// Reads at most `limit` bytes to the end of `into`, past the buffer, which has to be empty; `Ok(0)` is the end of the stream.
+    pub(crate) fn poll_read_into(
+        &mut self,
+        into: &mut BytesMut,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        into.reserve(limit);
+        pin!(self.io.read_buf(&mut into.limit(limit))).poll(cx)
     }
 
     /// Gives the empty buffer back.
@@ -185,7 +222,9 @@ impl Conn {
         // One byte is enough to know; a connection that has it is not used any more.
         let mut byte = [0];
         self.buf.is_empty()
-            && Pin::new(&mut self.io).poll_read(cx, &mut ReadBuf::new(&mut byte)).is_pending()
+            && Pin::new(&mut self.io)
+                .poll_read(cx, &mut ReadBuf::new(&mut byte))
+                .is_pending()
             && !(ask && self.has_news())
     }
 
@@ -208,8 +247,23 @@ fn room(buf: &mut BytesMut, size: usize) -> &mut BytesMut {
     buf
 }
 
+impl Io {
+    /// Ready when there may be something to read. Only sockets tell; anything else is always ready.
+    fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Unix(stream) => stream.poll_read_ready(cx),
+            Self::Tcp(stream) => stream.poll_read_ready(cx),
+            _ => Poll::Ready(Ok(())),
+        }
+    }
+}
+
 impl AsyncRead for Io {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_read(cx, buf),
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buf),
@@ -222,7 +276,11 @@ impl AsyncRead for Io {
 }
 
 impl AsyncWrite for Io {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write(cx, buf),
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, buf),
@@ -233,7 +291,11 @@ impl AsyncWrite for Io {
         }
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bufs: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Unix(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),

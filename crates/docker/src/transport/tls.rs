@@ -27,11 +27,17 @@ impl Connector {
             return Ok(None);
         }
         let files = options.tls.clone().unwrap_or_default();
-        Ok(Some(Self { tls: TlsConnector::from(Arc::new(config(&files)?)) }))
+        Ok(Some(Self {
+            tls: TlsConnector::from(Arc::new(config(&files)?)),
+        }))
     }
 
     /// Shakes hands with `host` over `stream`.
-    pub(crate) async fn connect(&self, host: &str, stream: TcpStream) -> Result<TlsStream<TcpStream>, std::io::Error> {
+    pub(crate) async fn connect(
+        &self,
+        host: &str,
+        stream: TcpStream,
+    ) -> Result<TlsStream<TcpStream>, std::io::Error> {
         let name = ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?;
         self.tls.connect(name, stream).await
     }
@@ -45,18 +51,24 @@ fn config(files: &TlsFiles) -> Result<ClientConfig, ConfigError> {
     let builder = if files.verify {
         builder.with_root_certificates(roots(files.ca.as_deref())?)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     };
     match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
-            builder.with_client_auth_cert(chain, key_der).map_err(|error| unreadable(cert, &error))
+            let key_der =
+                PrivateKeyDer::from_pem_file(key).map_err(|error| unreadable(key, &error))?;
+            builder
+                .with_client_auth_cert(chain, key_der)
+                .map_err(|error| unreadable(cert, &error))
         }
         (None, None) => Ok(builder.with_no_client_auth()),
-        (Some(lone), None) | (None, Some(lone)) => {
-            Err(ConfigError::tls(lone.display().to_string(), "a client certificate needs both cert.pem and key.pem"))
-        }
+        (Some(lone), None) | (None, Some(lone)) => Err(ConfigError::tls(
+            lone.display().to_string(),
+            "a client certificate needs both cert.pem and key.pem",
+        )),
     }
 }
 
@@ -65,14 +77,20 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, ConfigError> {
     match ca {
         Some(path) => {
             for certificate in certificates(path)? {
-                roots.add(certificate).map_err(|error| unreadable(path, &error))?;
+                roots
+                    .add(certificate)
+                    .map_err(|error| unreadable(path, &error))?;
             }
         }
         None => {
             // Single certificates of the system that rustls cannot use are no reason to refuse the others.
-            let (usable, _) = roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+            let (usable, _) =
+                roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
             if usable == 0 {
-                return Err(ConfigError::tls("the system's certificates", "none can be used; name a ca.pem with DOCKER_CERT_PATH"));
+                return Err(ConfigError::tls(
+                    "the system's certificates",
+                    "none can be used; name a ca.pem with DOCKER_CERT_PATH",
+                ));
             }
         }
     }
@@ -82,7 +100,10 @@ fn roots(ca: Option<&Path>) -> Result<RootCertStore, ConfigError> {
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, ConfigError> {
     let all: Result<Vec<_>, _> = CertificateDer::pem_file_iter(path).and_then(Iterator::collect);
     match all {
-        Ok(certificates) if certificates.is_empty() => Err(ConfigError::tls(path.display().to_string(), "it has no certificate")),
+        Ok(certificates) if certificates.is_empty() => Err(ConfigError::tls(
+            path.display().to_string(),
+            "it has no certificate",
+        )),
         Ok(certificates) => Ok(certificates),
         Err(error) => Err(unreadable(path, &error)),
     }
@@ -115,7 +136,12 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls12_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn verify_tls13_signature(
@@ -124,7 +150,12 @@ impl ServerCertVerifier for Unverified {
         cert: &CertificateDer<'_>,
         dss: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
+        verify_tls13_signature(
+            message,
+            cert,
+            dss,
+            &self.0.signature_verification_algorithms,
+        )
     }
 
     fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {

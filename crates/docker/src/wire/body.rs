@@ -58,7 +58,10 @@ impl Decoder {
         Self(match framing {
             Framing::Empty => State::Done,
             Framing::Length(length) => State::Length(length),
-            Framing::Chunked => State::Size { value: 0, digits: 0 },
+            Framing::Chunked => State::Size {
+                value: 0,
+                digits: 0,
+            },
             Framing::UntilClose => State::UntilClose,
         })
     }
@@ -82,6 +85,26 @@ impl Decoder {
         }
     }
 
+    /// The bytes of data that come next, before any framing: what is left of a body of declared length, or of a chunk.
+    pub fn data_ahead(&self) -> u64 {
+        match self.0 {
+            State::Length(left) | State::Data { left } => left,
+            _ => 0,
+        }
+    }
+
+    /// Takes note of `len` bytes of data that the caller has read by itself. More than [`data_ahead`](Self::data_ahead) are not possible.
+    pub fn skip_data(&mut self, len: usize) {
+        let len = len as u64;
+        match self.0 {
+            State::Length(left) if len < left => self.0 = State::Length(left - len),
+            State::Length(_) => self.0 = State::Done,
+            State::Data { left } if len < left => self.0 = State::Data { left: left - len },
+            State::Data { .. } => self.0 = State::DataCr,
+            _ => {}
+        }
+    }
+
     /// Says what the bytes of `input` are, as far as the first piece of data. The caller consumes what the step names and asks again.
     ///
     /// # Errors
@@ -93,7 +116,11 @@ impl Decoder {
                 State::Done => return Ok(Step::End { skip: at }),
                 State::UntilClose => {
                     let len = input.len() - at;
-                    return Ok(if len == 0 { Step::More { skip: at } } else { Step::Data { skip: at, len } });
+                    return Ok(if len == 0 {
+                        Step::More { skip: at }
+                    } else {
+                        Step::Data { skip: at, len }
+                    });
                 }
                 State::Length(0) => self.0 = State::Done,
                 State::Length(left) => {
@@ -101,7 +128,11 @@ impl Decoder {
                     if len == 0 {
                         return Ok(Step::More { skip: at });
                     }
-                    self.0 = if len as u64 == left { State::Done } else { State::Length(left - len as u64) };
+                    self.0 = if len as u64 == left {
+                        State::Done
+                    } else {
+                        State::Length(left - len as u64)
+                    };
                     return Ok(Step::Data { skip: at, len });
                 }
                 State::Data { left } => {
@@ -109,19 +140,32 @@ impl Decoder {
                     if len == 0 {
                         return Ok(Step::More { skip: at });
                     }
-                    self.0 = if len as u64 == left { State::DataCr } else { State::Data { left: left - len as u64 } };
+                    self.0 = if len as u64 == left {
+                        State::DataCr
+                    } else {
+                        State::Data {
+                            left: left - len as u64,
+                        }
+                    };
                     return Ok(Step::Data { skip: at, len });
                 }
                 State::DataCr if input[at..].starts_with(b"\r\n") => {
                     at += 2;
-                    self.0 = State::Size { value: 0, digits: 0 };
+                    self.0 = State::Size {
+                        value: 0,
+                        digits: 0,
+                    };
                 }
-                State::Size { digits: 0, .. } if let Some((size, length)) = plain_size(&input[at..]) => {
+                State::Size { digits: 0, .. }
+                    if let Some((size, length)) = plain_size(&input[at..]) =>
+                {
                     at += length;
                     self.0 = State::Data { left: size };
                 }
                 _ => {
-                    let Some(&byte) = input.get(at) else { return Ok(Step::More { skip: at }) };
+                    let Some(&byte) = input.get(at) else {
+                        return Ok(Step::More { skip: at });
+                    };
                     at += 1;
                     self.0 = self.framing_byte(byte)?;
                 }
@@ -132,12 +176,18 @@ impl Decoder {
     fn framing_byte(&self, byte: u8) -> Result<State, WireError> {
         Ok(match self.0 {
             State::Size { value, digits } => match (byte as char).to_digit(16) {
-                Some(digit) if digits < 16 => State::Size { value: value << 4 | u64::from(digit), digits: digits + 1 },
+                Some(digit) if digits < 16 => State::Size {
+                    value: value << 4 | u64::from(digit),
+                    digits: digits + 1,
+                },
                 Some(_) => return Err(WireError::new("a chunk's size has more than 16 digits")),
                 None if digits == 0 => return Err(WireError::new("a chunk has no size")),
                 None => match byte {
                     b'\r' => State::SizeLf { size: value },
-                    b';' | b' ' | b'\t' => State::Extension { size: value, seen: 0 },
+                    b';' | b' ' | b'\t' => State::Extension {
+                        size: value,
+                        seen: 0,
+                    },
                     _ => return Err(WireError::new("a chunk's size is not a hexadecimal number")),
                 },
             },
@@ -145,20 +195,44 @@ impl Decoder {
             State::Extension { seen, .. } if seen >= MAX_CHUNK_LINE || byte == b'\n' => {
                 return Err(WireError::new("a chunk's extension does not end"));
             }
-            State::Extension { size, seen } => State::Extension { size, seen: seen + 1 },
-            State::SizeLf { .. } if byte != b'\n' => return Err(WireError::new("a chunk's size line ends with a bare CR")),
+            State::Extension { size, seen } => State::Extension {
+                size,
+                seen: seen + 1,
+            },
+            State::SizeLf { .. } if byte != b'\n' => {
+                return Err(WireError::new("a chunk's size line ends with a bare CR"));
+            }
             State::SizeLf { size: 0 } => State::Trailer { seen: 0, line: 0 },
             State::SizeLf { size } => State::Data { left: size },
             State::DataCr if byte == b'\r' => State::DataLf,
-            State::DataLf if byte == b'\n' => State::Size { value: 0, digits: 0 },
-            State::DataCr | State::DataLf => return Err(WireError::new("a chunk is longer than its size says")),
-            State::Trailer { seen, .. } if seen >= MAX_TRAILER => return Err(WireError::new("its trailer is longer than 16 KiB")),
+            State::DataLf if byte == b'\n' => State::Size {
+                value: 0,
+                digits: 0,
+            },
+            State::DataCr | State::DataLf => {
+                return Err(WireError::new("a chunk is longer than its size says"));
+            }
+            State::Trailer { seen, .. } if seen >= MAX_TRAILER => {
+                return Err(WireError::new("its trailer is longer than 16 KiB"));
+            }
             State::Trailer { line: 0, .. } if byte == b'\n' => State::Done,
-            State::Trailer { seen, .. } if byte == b'\n' => State::Trailer { seen: seen + 1, line: 0 },
-            State::Trailer { seen, line } if byte == b'\r' => State::Trailer { seen: seen + 1, line },
-            State::Trailer { seen, line } => State::Trailer { seen: seen + 1, line: line + 1 },
+            State::Trailer { seen, .. } if byte == b'\n' => State::Trailer {
+                seen: seen + 1,
+                line: 0,
+            },
+            State::Trailer { seen, line } if byte == b'\r' => State::Trailer {
+                seen: seen + 1,
+                line,
+            },
+            State::Trailer { seen, line } => State::Trailer {
+                seen: seen + 1,
+                line: line + 1,
+            },
             // These states have no framing bytes; `step` handles them before it reads one.
-            ref data @ (State::Length(_) | State::UntilClose | State::Data { .. } | State::Done) => data.clone(),
+            ref
+            data @ (State::Length(_) | State::UntilClose | State::Data { .. } | State::Done) => {
+                data.clone()
+            }
         })
     }
 }
@@ -171,7 +245,9 @@ fn plain_size(input: &[u8]) -> Option<(u64, usize)> {
         let digit = match byte {
             b'0'..=b'9' => byte - b'0',
             b'a'..=b'f' => byte - b'a' + 10,
-            b'\r' if size > 0 && input.get(index + 1) == Some(&b'\n') => return Some((size, index + 2)),
+            b'\r' if size > 0 && input.get(index + 1) == Some(&b'\n') => {
+                return Some((size, index + 2));
+            }
             _ => return None,
         };
         size = size << 4 | u64::from(digit);
@@ -221,8 +297,12 @@ mod tests {
 
     #[test]
     fn chunks_extensions_and_trailers_are_read() {
-        let (data, done, left) = chunked("5;a=b\r\nhello\r\n6 \r\n world\r\n0\r\nX: y\r\nZ: w\r\n\r\nNEXT").unwrap();
-        assert_eq!((data.as_slice(), done, left), (b"hello world".as_slice(), true, 4));
+        let (data, done, left) =
+            chunked("5;a=b\r\nhello\r\n6 \r\n world\r\n0\r\nX: y\r\nZ: w\r\n\r\nNEXT").unwrap();
+        assert_eq!(
+            (data.as_slice(), done, left),
+            (b"hello world".as_slice(), true, 4)
+        );
     }
 
     #[test]
@@ -254,8 +334,39 @@ mod tests {
     }
 
     #[test]
+    fn data_that_the_caller_read_by_itself_is_not_asked_for_again() {
+        let mut decoder = Decoder::new(Framing::Chunked);
+        assert_eq!(
+            decoder.step(b"6\r\nab").unwrap(),
+            Step::Data { skip: 3, len: 2 }
+        );
+        assert_eq!(decoder.data_ahead(), 4);
+        decoder.skip_data(3);
+        assert_eq!(
+            decoder.step(b"f\r\n0\r\n\r\n").unwrap(),
+            Step::Data { skip: 0, len: 1 }
+        );
+        assert_eq!(decoder.data_ahead(), 0);
+        assert_eq!(decoder.step(b"\r\n2\r\n").unwrap(), Step::More { skip: 5 });
+        decoder.skip_data(2);
+        assert_eq!(
+            decoder.step(b"\r\n0\r\n\r\nNEXT").unwrap(),
+            Step::End { skip: 7 }
+        );
+
+        let mut decoder = Decoder::new(Framing::Length(5));
+        decoder.skip_data(4);
+        assert_eq!((decoder.data_ahead(), decoder.is_done()), (1, false));
+        decoder.skip_data(1);
+        assert!(decoder.is_done());
+    }
+
+    #[test]
     fn a_length_stops_where_it_says() {
-        assert_eq!(decode(Framing::Length(3), &[b"ab", b"cdef"]).unwrap(), (b"abc".to_vec(), true, 3));
+        assert_eq!(
+            decode(Framing::Length(3), &[b"ab", b"cdef"]).unwrap(),
+            (b"abc".to_vec(), true, 3)
+        );
     }
 
     proptest! {

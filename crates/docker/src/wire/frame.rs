@@ -105,19 +105,26 @@ impl Decoder {
             self.left -= len;
             let Some(source) = self.source else {
                 let room = MAX_ERROR.saturating_sub(self.failure.len());
-                self.failure.extend_from_slice(&input[at..at + len.min(room)]);
+                self.failure
+                    .extend_from_slice(&input[at..at + len.min(room)]);
                 at += len;
                 if self.left == 0 {
                     return Ok(self.failed(at));
                 }
                 continue;
             };
-            return Ok(Step::Payload { skip: at, len, source });
+            return Ok(Step::Payload {
+                skip: at,
+                len,
+                source,
+            });
         }
     }
 
     fn failed(&mut self, skip: usize) -> Step {
-        let message = String::from_utf8_lossy(&std::mem::take(&mut self.failure)).trim().to_owned();
+        let message = String::from_utf8_lossy(&std::mem::take(&mut self.failure))
+            .trim()
+            .to_owned();
         Step::Failure { skip, message }
     }
 
@@ -128,14 +135,23 @@ impl Decoder {
             1 => Some(Source::Stdout),
             2 => Some(Source::Stderr),
             3 => None,
-            other => return Err(WireError::from_string(format!("a frame has type {other}; the types are 0 to 3"))),
+            other => {
+                return Err(WireError::from_string(format!(
+                    "a frame has type {other}; the types are 0 to 3"
+                )));
+            }
         };
         if (a, b, c) != (0, 0, 0) {
-            return Err(WireError::new("a frame's header has bytes set that are always zero"));
+            return Err(WireError::new(
+                "a frame's header has bytes set that are always zero",
+            ));
         }
         self.left = u32::from_be_bytes(length) as usize;
         if self.left > MAX_FRAME {
-            return Err(WireError::from_string(format!("a frame claims {} bytes, more than 16 MiB", self.left)));
+            return Err(WireError::from_string(format!(
+                "a frame claims {} bytes, more than 16 MiB",
+                self.left
+            )));
         }
         Ok(())
     }
@@ -190,23 +206,53 @@ mod tests {
 
     #[test]
     fn sources_are_told_apart_and_empty_frames_say_nothing() {
-        let wire = [encode(1, b"out"), encode(2, b""), encode(2, b"err"), encode(0, b"in")].concat();
+        let wire = [
+            encode(1, b"out"),
+            encode(2, b""),
+            encode(2, b"err"),
+            encode(0, b"in"),
+        ]
+        .concat();
         let (items, clean) = decode(&[&wire]).unwrap();
-        let expected = [(Source::Stdout, "out"), (Source::Stderr, "err"), (Source::Stdin, "in")];
-        assert_eq!(items, expected.map(|(source, text)| Item::Bytes(source, text.into())));
+        let expected = [
+            (Source::Stdout, "out"),
+            (Source::Stderr, "err"),
+            (Source::Stdin, "in"),
+        ];
+        assert_eq!(
+            items,
+            expected.map(|(source, text)| Item::Bytes(source, text.into()))
+        );
         assert!(clean);
     }
 
     #[test]
     fn type_3_is_the_engines_failure_and_the_stream_goes_on() {
-        let wire = [encode(3, b"broken pipe\n"), encode(3, b""), encode(1, b"more")].concat();
+        let wire = [
+            encode(3, b"broken pipe\n"),
+            encode(3, b""),
+            encode(1, b"more"),
+        ]
+        .concat();
         let (items, _) = decode(&[&wire]).unwrap();
-        assert_eq!(items, [Item::Failure("broken pipe".into()), Item::Failure(String::new()), Item::Bytes(Source::Stdout, b"more".into())]);
+        assert_eq!(
+            items,
+            [
+                Item::Failure("broken pipe".into()),
+                Item::Failure(String::new()),
+                Item::Bytes(Source::Stdout, b"more".into())
+            ]
+        );
     }
 
     #[test]
     fn a_header_that_cannot_be_one_is_an_error() {
-        for header in [[4, 0, 0, 0, 0, 0, 0, 1], [255, 0, 0, 0, 0, 0, 0, 1], [1, 0, 1, 0, 0, 0, 0, 1], [1, 0, 0, 0, 255, 255, 255, 255]] {
+        for header in [
+            [4, 0, 0, 0, 0, 0, 0, 1],
+            [255, 0, 0, 0, 0, 0, 0, 1],
+            [1, 0, 1, 0, 0, 0, 0, 1],
+            [1, 0, 0, 0, 255, 255, 255, 255],
+        ] {
             assert!(decode(&[&header]).is_err(), "{header:?} was accepted");
         }
     }

@@ -37,14 +37,18 @@ impl Headers {
 
     /// Names and values. Names are ASCII, or the head would have been refused.
     fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
-        self.fields.iter().map(|(name, value)| (&self.raw[name.clone()], &self.raw[value.clone()]))
+        self.fields
+            .iter()
+            .map(|(name, value)| (&self.raw[name.clone()], &self.raw[value.clone()]))
     }
 }
 
 impl std::fmt::Debug for Headers {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = String::from_utf8_lossy;
-        f.debug_map().entries(self.iter().map(|(name, value)| (text(name), text(value)))).finish()
+        f.debug_map()
+            .entries(self.iter().map(|(name, value)| (text(name), text(value))))
+            .finish()
     }
 }
 
@@ -84,12 +88,24 @@ pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireEr
     // Uninitialised, because filling 4 KiB would cost more than parsing the head of a ping.
     let mut fields = [const { MaybeUninit::uninit() }; MAX_FIELDS];
     let mut response = httparse::Response::new(&mut []);
-    let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(&mut response, buf, &mut fields) {
+    let length = match httparse::ParserConfig::default().parse_response_with_uninit_headers(
+        &mut response,
+        buf,
+        &mut fields,
+    ) {
         Ok(httparse::Status::Complete(length)) => length,
-        Ok(httparse::Status::Partial) if buf.len() >= MAX_HEAD => return Err(WireError::new("its head is longer than 64 KiB")),
+        Ok(httparse::Status::Partial) if buf.len() >= MAX_HEAD => {
+            return Err(WireError::new("its head is longer than 64 KiB"));
+        }
         Ok(httparse::Status::Partial) => return Ok(None),
-        Err(httparse::Error::TooManyHeaders) => return Err(WireError::new("it has more than 128 header fields")),
-        Err(error) => return Err(WireError::from_string(format!("its head is not HTTP/1.1: {error}"))),
+        Err(httparse::Error::TooManyHeaders) => {
+            return Err(WireError::new("it has more than 128 header fields"));
+        }
+        Err(error) => {
+            return Err(WireError::from_string(format!(
+                "its head is not HTTP/1.1: {error}"
+            )));
+        }
     };
     if length > MAX_HEAD {
         return Err(WireError::new("its head is longer than 64 KiB"));
@@ -106,13 +122,16 @@ pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireEr
     let mut keep_alive = http_1_1;
     for field in response.headers.iter() {
         if field.name.eq_ignore_ascii_case("content-length") {
-            let value = decimal(field.value).ok_or(WireError::new("its Content-Length is not a number"))?;
+            let value =
+                decimal(field.value).ok_or(WireError::new("its Content-Length is not a number"))?;
             if content_length.replace(value).is_some() {
                 return Err(WireError::new("it has more than one Content-Length"));
             }
         } else if field.name.eq_ignore_ascii_case("transfer-encoding") {
             if encoded || !field.value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
-                return Err(WireError::new("its Transfer-Encoding is not just \"chunked\""));
+                return Err(WireError::new(
+                    "its Transfer-Encoding is not just \"chunked\"",
+                ));
             }
             encoded = true;
             chunked = true;
@@ -128,7 +147,9 @@ pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireEr
         }
     }
     if chunked && content_length.is_some() {
-        return Err(WireError::new("it has both Content-Length and Transfer-Encoding"));
+        return Err(WireError::new(
+            "it has both Content-Length and Transfer-Encoding",
+        ));
     }
     if chunked && !http_1_1 {
         return Err(WireError::new("it is HTTP/1.0 and chunked"));
@@ -149,10 +170,25 @@ pub fn parse(buf: &[u8], method: Method) -> Result<Option<(Head, usize)>, WireEr
         let from = part.as_ptr() as usize - start;
         from..from + part.len()
     };
-    let fields = response.headers.iter().map(|field| (range(field.name.as_bytes()), range(field.value))).collect();
-    let headers = Headers { raw: Bytes::copy_from_slice(&buf[..length]), fields };
+    let fields = response
+        .headers
+        .iter()
+        .map(|field| (range(field.name.as_bytes()), range(field.value)))
+        .collect();
+    let headers = Headers {
+        raw: Bytes::copy_from_slice(&buf[..length]),
+        fields,
+    };
     keep_alive &= framing != Framing::UntilClose;
-    Ok(Some((Head { status, headers, framing, keep_alive }, length)))
+    Ok(Some((
+        Head {
+            status,
+            headers,
+            framing,
+            keep_alive,
+        },
+        length,
+    )))
 }
 
 fn decimal(value: &[u8]) -> Option<u64> {
@@ -160,7 +196,9 @@ fn decimal(value: &[u8]) -> Option<u64> {
     if value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    value.iter().try_fold(0u64, |number, digit| number.checked_mul(10)?.checked_add(u64::from(digit - b'0')))
+    value.iter().try_fold(0u64, |number, digit| {
+        number.checked_mul(10)?.checked_add(u64::from(digit - b'0'))
+    })
 }
 
 #[cfg(test)]
@@ -172,7 +210,11 @@ mod tests {
     }
 
     fn framing(fields: &str) -> Framing {
-        one(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).unwrap().unwrap().0.framing
+        one(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n"))
+            .unwrap()
+            .unwrap()
+            .0
+            .framing
     }
 
     #[test]
@@ -183,9 +225,19 @@ mod tests {
         assert_eq!(framing(""), Framing::UntilClose);
         for status in [100, 101, 204, 304] {
             let text = format!("HTTP/1.1 {status} X\r\nContent-Length: 5\r\n\r\n");
-            assert_eq!(one(&text).unwrap().unwrap().0.framing, Framing::Empty, "{status}");
+            assert_eq!(
+                one(&text).unwrap().unwrap().0.framing,
+                Framing::Empty,
+                "{status}"
+            );
         }
-        let head = parse(b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n", Method::Head).unwrap().unwrap().0;
+        let head = parse(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 12\r\n\r\n",
+            Method::Head,
+        )
+        .unwrap()
+        .unwrap()
+        .0;
         assert_eq!(head.framing, Framing::Empty);
     }
 
@@ -200,7 +252,10 @@ mod tests {
             "Transfer-Encoding: gzip, chunked\r\n",
             "Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n",
         ] {
-            assert!(one(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).is_err(), "{fields:?} was accepted");
+            assert!(
+                one(&format!("HTTP/1.1 200 OK\r\n{fields}\r\n")).is_err(),
+                "{fields:?} was accepted"
+            );
         }
         assert!(one("HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").is_err());
     }
@@ -209,7 +264,9 @@ mod tests {
     fn the_connection_is_kept_only_when_the_end_is_known_and_nobody_closes() {
         let keep = |text: &str| one(text).unwrap().unwrap().0.keep_alive;
         assert!(keep("HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n"));
-        assert!(!keep("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"));
+        assert!(!keep(
+            "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nConnection: close\r\n\r\n"
+        ));
         assert!(!keep("HTTP/1.1 200 OK\r\n\r\n"));
         assert!(!keep("HTTP/1.0 200 OK\r\nContent-Length: 1\r\n\r\n"));
     }
@@ -218,14 +275,23 @@ mod tests {
     fn every_prefix_asks_for_more_and_oversize_is_refused() {
         let text = "HTTP/1.1 200 OK\r\nApi-Version: 1.41\r\nContent-Length: 2\r\n\r\n";
         for end in 0..text.len() {
-            assert!(one(&text[..end]).unwrap().is_none(), "prefix of {end} bytes");
+            assert!(
+                one(&text[..end]).unwrap().is_none(),
+                "prefix of {end} bytes"
+            );
         }
         let (head, length) = one(&format!("{text}{{}}")).unwrap().unwrap();
-        assert_eq!((length, head.headers.get("api-version")), (text.len(), Some("1.41")));
+        assert_eq!(
+            (length, head.headers.get("api-version")),
+            (text.len(), Some("1.41"))
+        );
 
         let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "a".repeat(MAX_HEAD));
         assert!(one(&endless).is_err());
-        let crowded = format!("HTTP/1.1 200 OK\r\n{}\r\n", "X: y\r\n".repeat(MAX_FIELDS + 1));
+        let crowded = format!(
+            "HTTP/1.1 200 OK\r\n{}\r\n",
+            "X: y\r\n".repeat(MAX_FIELDS + 1)
+        );
         assert!(one(&crowded).is_err());
     }
 }

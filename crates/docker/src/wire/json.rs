@@ -61,12 +61,16 @@ impl Splitter {
                     b'"' => self.in_string = true,
                     b'{' | b'[' => self.depth += 1,
                     b'}' | b']' => {
-                        self.depth = self.depth.checked_sub(1).ok_or(WireError::new("a JSON value closes a bracket it has not opened"))?;
+                        self.depth = self.depth.checked_sub(1).ok_or(WireError::new(
+                            "a JSON value closes a bracket it has not opened",
+                        ))?;
                         if self.depth == 0 {
                             return Ok(Some(self.found(skip, self.at + 1)));
                         }
                     }
-                    _ if self.depth == 0 && is_separator(byte) => return Ok(Some(self.found(skip, self.at))),
+                    _ if self.depth == 0 && is_separator(byte) => {
+                        return Ok(Some(self.found(skip, self.at)));
+                    }
                     _ => {}
                 }
             }
@@ -90,12 +94,18 @@ impl Splitter {
         if self.depth > 0 || self.in_string {
             return Err(WireError::new("the stream ends within a JSON value"));
         }
-        Ok(Some(Piece { skip, len: buf.len() - skip }))
+        Ok(Some(Piece {
+            skip,
+            len: buf.len() - skip,
+        }))
     }
 
     fn found(&mut self, skip: usize, end: usize) -> Piece {
         *self = Self::default();
-        Piece { skip, len: end - skip }
+        Piece {
+            skip,
+            len: end - skip,
+        }
     }
 }
 
@@ -111,7 +121,9 @@ mod tests {
     fn split(pieces: &[&[u8]]) -> Result<Vec<String>, WireError> {
         let (mut splitter, mut values, mut pending) = (Splitter::default(), Vec::new(), Vec::new());
         let mut take = |pending: &mut Vec<u8>, piece: Piece| {
-            values.push(String::from_utf8_lossy(&pending[piece.skip..piece.skip + piece.len]).into_owned());
+            values.push(
+                String::from_utf8_lossy(&pending[piece.skip..piece.skip + piece.len]).into_owned(),
+            );
             pending.drain(..piece.skip + piece.len);
         };
         for piece in pieces {
@@ -129,7 +141,16 @@ mod tests {
     #[test]
     fn values_are_cut_at_any_separator() {
         let text = "{\"a\":1}\r\n{\"b\":[{}]}{\"c\":\"}\\\"{\"}\n\x1enull\n\"s\"12 [1]\n3";
-        let expected = ["{\"a\":1}", "{\"b\":[{}]}", "{\"c\":\"}\\\"{\"}", "null", "\"s\"", "12", "[1]", "3"];
+        let expected = [
+            "{\"a\":1}",
+            "{\"b\":[{}]}",
+            "{\"c\":\"}\\\"{\"}",
+            "null",
+            "\"s\"",
+            "12",
+            "[1]",
+            "3",
+        ];
         assert_eq!(split(&[text.as_bytes()]).unwrap(), expected);
         let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
         assert_eq!(split(&bytes).unwrap(), expected);

@@ -28,7 +28,10 @@ pub struct Joiner {
 impl Joiner {
     /// A joiner that holds at most `max` bytes for each source; `max` is raised to 1.
     pub fn new(max: usize) -> Self {
-        Self { max: max.max(1), held: Default::default() }
+        Self {
+            max: max.max(1),
+            held: Default::default(),
+        }
     }
 
     /// Takes the next line out of `bytes`, which is advanced past what was used. `None` means all of it was taken in and no line is complete.
@@ -46,12 +49,24 @@ impl Joiner {
                     held.extend_from_slice(&rest);
                     held.split().freeze()
                 };
-                let whole = if whole.last() == Some(&b'\r') { whole.slice(..whole.len() - 1) } else { whole };
-                Some(Line { source, bytes: whole, partial: false })
+                let whole = if whole.last() == Some(&b'\r') {
+                    whole.slice(..whole.len() - 1)
+                } else {
+                    whole
+                };
+                Some(Line {
+                    source,
+                    bytes: whole,
+                    partial: false,
+                })
             }
             None if bytes.len() > room => {
                 held.extend_from_slice(&bytes.split_to(room));
-                Some(Line { source, bytes: held.split().freeze(), partial: true })
+                Some(Line {
+                    source,
+                    bytes: held.split().freeze(),
+                    partial: true,
+                })
             }
             None => {
                 held.extend_from_slice(&bytes.split_to(bytes.len()));
@@ -62,10 +77,16 @@ impl Joiner {
 
     /// What the output ended with, if that was not a newline. Call it until it gives `None`.
     pub fn finish(&mut self) -> Option<Line> {
-        [Source::Stdin, Source::Stdout, Source::Stderr].into_iter().find_map(|source| {
-            let held = &mut self.held[source as usize];
-            (!held.is_empty()).then(|| Line { source, bytes: held.split().freeze(), partial: true })
-        })
+        [Source::Stdin, Source::Stdout, Source::Stderr]
+            .into_iter()
+            .find_map(|source| {
+                let held = &mut self.held[source as usize];
+                (!held.is_empty()).then(|| Line {
+                    source,
+                    bytes: held.split().freeze(),
+                    partial: true,
+                })
+            })
     }
 }
 
@@ -77,7 +98,13 @@ mod tests {
     fn join(max: usize, pieces: &[(Source, &[u8])]) -> Vec<(Source, String, bool)> {
         let mut joiner = Joiner::new(max);
         let mut lines = Vec::new();
-        let mut keep = |line: Line| lines.push((line.source, String::from_utf8_lossy(&line.bytes).into_owned(), line.partial));
+        let mut keep = |line: Line| {
+            lines.push((
+                line.source,
+                String::from_utf8_lossy(&line.bytes).into_owned(),
+                line.partial,
+            ))
+        };
         for (source, piece) in pieces {
             let mut bytes = Bytes::copy_from_slice(piece);
             while let Some(line) = joiner.next(*source, &mut bytes) {
@@ -110,8 +137,17 @@ mod tests {
 
     #[test]
     fn a_line_at_the_bound_is_whole_and_one_beyond_it_is_cut() {
-        assert_eq!(join(4, &[(Source::Stdout, b"abcd\n")]), [(Source::Stdout, "abcd".into(), false)]);
-        assert_eq!(join(4, &[(Source::Stdout, b"abcde\n")]), [(Source::Stdout, "abcd".into(), true), (Source::Stdout, "e".into(), false)]);
+        assert_eq!(
+            join(4, &[(Source::Stdout, b"abcd\n")]),
+            [(Source::Stdout, "abcd".into(), false)]
+        );
+        assert_eq!(
+            join(4, &[(Source::Stdout, b"abcde\n")]),
+            [
+                (Source::Stdout, "abcd".into(), true),
+                (Source::Stdout, "e".into(), false)
+            ]
+        );
     }
 
     proptest! {

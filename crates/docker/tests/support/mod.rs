@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_docker::{ApiVersion, Builder, ConnectOptions, Docker, Endpoint, TlsFiles};
+use tokio::io::DuplexStream;
 use tokio::net::{TcpListener, UnixListener};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
@@ -172,18 +173,24 @@ impl Server {
         }
     }
 
+    /// What connects to an engine in memory.
+    pub(crate) fn dialer(&self) -> impl Fn() -> io::Result<DuplexStream> + Send + Sync + 'static {
+        let Address::Memory(script) = &self.address else {
+            panic!("it is not in memory")
+        };
+        let (shared, script) = (self.shared.clone(), script.clone());
+        move || {
+            let (ours, theirs) = tokio::io::duplex(PIPE);
+            shared.accept(Wire::Memory(ours), &script);
+            Ok(theirs)
+        }
+    }
+
     /// A client to be, with `options`.
     pub(crate) fn builder(&self, options: ConnectOptions) -> Builder {
         let builder = Docker::builder(options);
         match &self.address {
-            Address::Memory(script) => {
-                let (shared, script) = (self.shared.clone(), script.clone());
-                builder.dialer(move || {
-                    let (ours, theirs) = tokio::io::duplex(PIPE);
-                    shared.accept(Wire::Memory(ours), &script);
-                    Ok(theirs)
-                })
-            }
+            Address::Memory(_) => builder.dialer(self.dialer()),
             _ => builder,
         }
     }

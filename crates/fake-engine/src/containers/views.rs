@@ -1,6 +1,6 @@
 //! Owns how a container looks: in a list and in inspect, by API version. Changes nothing.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
 use serde::Serialize;
@@ -333,8 +333,8 @@ pub(crate) struct Lister<'a> {
     api: ApiVersion,
     now: Nanos,
     size: bool,
-    /// Whether an image's name still means that image; many containers ask for few images.
-    named: HashMap<(&'a str, &'a str), bool>,
+    /// The image asked for last, and whether its name still means it: neighbours in a list often share theirs.
+    last: Option<(&'a str, &'a str, bool)>,
 }
 
 impl<'a> Lister<'a> {
@@ -344,7 +344,7 @@ impl<'a> Lister<'a> {
             api,
             now,
             size,
-            named: HashMap::new(),
+            last: None,
         }
     }
 
@@ -354,13 +354,14 @@ impl<'a> Lister<'a> {
             api,
             now,
             size,
-            ..
+            last,
         } = *self;
         let (given, id) = (container.config.image.as_str(), &*container.image);
-        let named = *self
-            .named
-            .entry((given, id))
-            .or_insert_with(|| state.images.means(given, id));
+        let named = match last {
+            Some((last_given, last_id, named)) if last_given == given && last_id == id => named,
+            _ => state.images.means(given, id),
+        };
+        self.last = Some((given, id, named));
         summary(
             state,
             container,

@@ -138,15 +138,7 @@ impl Applet<'_> {
             "tail" => self.tail(args).await,
             "wc" => self.wc(args).await,
             "seq" => self.seq(args).await,
-            "yes" => loop {
-                let word = if args.is_empty() {
-                    "y".to_owned()
-                } else {
-                    args.join(" ")
-                };
-                self.line(word).await?;
-                tokio::task::yield_now().await;
-            },
+            "yes" => self.yes(args).await,
             "tee" => self.tee(args).await,
             "grep" => self.grep(args).await,
             "sort" => self.sort(args).await,

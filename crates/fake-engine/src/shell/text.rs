@@ -389,6 +389,20 @@ impl Applet<'_> {
         Ok(0)
     }
 
+    pub(super) async fn yes(&mut self, args: &[String]) -> Outcome {
+        let line = if args.is_empty() {
+            "y\n".to_owned()
+        } else {
+            format!("{}\n", args.join(" "))
+        };
+        // Written by the block, as stdio does.
+        let block = Bytes::from(line.repeat((4096 / line.len()).max(1)));
+        loop {
+            self.out(block.clone()).await?;
+            tokio::task::yield_now().await;
+        }
+    }
+
     pub(super) async fn tee(&mut self, args: &[String]) -> Outcome {
         let (flags, files) = options(args, "a")?;
         let view = self.shell.process.view.clone();

@@ -331,7 +331,7 @@ async fn a_terminal_is_raw_echoes_and_detaches_by_its_keys() {
 async fn a_process_waits_for_a_client_that_does_not_read() {
     let engine = engine();
     run(&engine, "web", "sleep 1000").await;
-    let script = "yes | head -c 4000000; echo x > /done";
+    let script = "head -c 4000000 /dev/zero; echo x > /done";
     let id = exec(
         &engine,
         "web",
