@@ -1,15 +1,12 @@
 //! Owns the engine as its users hold it: building one, connecting to it, changing it from outside, ending it.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde_json::Map;
 use tokio::io::DuplexStream;
-use tokio::net::UnixListener;
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
@@ -68,6 +65,8 @@ pub(crate) struct Inner {
 struct Tasks {
     next: u64,
     connections: HashMap<u64, AbortHandle>,
+    /// Requests that go on without their client; a restart ends them.
+    requests: Vec<AbortHandle>,
     others: Vec<AbortHandle>,
 }
 
@@ -123,8 +122,15 @@ impl Inner {
         tasks.others.push(task);
     }
 
+    /// Ends a request's task with the engine, and when the engine restarts.
+    pub(crate) fn keep_request(&self, task: AbortHandle) {
+        let mut tasks = lock(&self.tasks);
+        tasks.requests.retain(|task| !task.is_finished());
+        tasks.requests.push(task);
+    }
+
     /// Serves a connection in a task of its own. Must be called inside a tokio runtime.
-    fn accept(self: &Arc<Self>, stream: Box<dyn crate::wire::Stream>) {
+    pub(crate) fn accept(self: &Arc<Self>, stream: Box<dyn crate::wire::Stream>) {
         let mut tasks = lock(&self.tasks);
         if self.down.load(Ordering::SeqCst) {
             return;
@@ -144,9 +150,9 @@ impl Inner {
     }
 
     fn cut_connections(&self) {
-        for (_, task) in lock(&self.tasks).connections.drain() {
-            task.abort();
-        }
+        let mut tasks = lock(&self.tasks);
+        tasks.connections.drain().for_each(|(_, task)| task.abort());
+        tasks.requests.drain(..).for_each(|task| task.abort());
     }
 
     fn shut_down(&self) {
@@ -366,7 +372,7 @@ impl FakeEngine {
         Builder::default()
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
         &self.handle.inner
     }
 
@@ -382,37 +388,6 @@ impl FakeEngine {
         let (client, server) = tokio::io::duplex(CONNECTION_BUFFER);
         self.inner().accept(Box::new(server));
         client
-    }
-
-    /// Serves on a unix socket with mode 0600 until the returned [`Server`] is dropped. A socket that is there but that
-    /// nobody serves is replaced.
-    ///
-    /// Must be called inside a tokio runtime.
-    ///
-    /// # Errors
-    ///
-    /// [`io::ErrorKind::AddrInUse`] if someone serves the socket; [`io::ErrorKind::AlreadyExists`] if the path is not a
-    /// socket; what else binding a socket fails with.
-    pub fn serve_unix(&self, path: impl AsRef<Path>) -> io::Result<Server> {
-        let path = path.as_ref().to_owned();
-        remove_stale(&path)?;
-        let listener = UnixListener::bind(&path)?;
-        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
-        let inner = Arc::clone(self.inner());
-        let task = tokio::spawn(async move {
-            loop {
-                match listener.accept().await {
-                    Ok((stream, _)) => inner.accept(Box::new(stream)),
-                    // Out of descriptors, or the client is gone already: the next may succeed.
-                    Err(_) => tokio::task::yield_now().await,
-                }
-            }
-        });
-        Ok(Server {
-            task: task.abort_handle(),
-            path,
-            _engine: self.clone(),
-        })
     }
 
     /// Restarts the engine: all connections are cut, past events and execs are forgotten.
@@ -610,51 +585,4 @@ impl std::fmt::Debug for FakeEngine {
             .field("containers", &state.containers.len())
             .finish_non_exhaustive()
     }
-}
-
-/// A socket that is served. Dropping it stops the serving and removes the socket; open connections go on.
-#[derive(Debug)]
-pub struct Server {
-    task: AbortHandle,
-    path: PathBuf,
-    _engine: FakeEngine,
-}
-
-impl Server {
-    /// The socket's path.
-    pub fn path(&self) -> &Path {
-        &self.path
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.task.abort();
-        // It may be gone already.
-        let _ = std::fs::remove_file(&self.path);
-    }
-}
-
-/// Removes a socket that nobody serves.
-fn remove_stale(path: &Path) -> io::Result<()> {
-    use std::os::unix::fs::FileTypeExt as _;
-    let meta = match std::fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        other => other?,
-    };
-    if !meta.file_type().is_socket() {
-        let message = format!(
-            "{} is there and is not a socket; choose another path",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
-    }
-    if std::os::unix::net::UnixStream::connect(path).is_ok() {
-        let message = format!(
-            "{} is served by another process; stop it or choose another path",
-            path.display()
-        );
-        return Err(io::Error::new(io::ErrorKind::AddrInUse, message));
-    }
-    std::fs::remove_file(path)
 }

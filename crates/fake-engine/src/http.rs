@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream::{Stream, StreamExt};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt, Empty, Full, LengthLimitError, Limited, StreamBody};
-use hyper::body::{Frame, Incoming};
+use hyper::body::Frame;
 use hyper::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use hyper::{Response, StatusCode};
 use serde::Serialize;
@@ -101,7 +101,7 @@ pub(crate) struct Call {
     pub(crate) target: String,
     pub(crate) query: Query,
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Option<Incoming>,
+    pub(crate) body: Option<Body>,
     pub(crate) head: bool,
 }
 

@@ -11,10 +11,13 @@ mod fault;
 mod files;
 mod http;
 mod images;
+#[cfg(unix)]
+mod listen;
 mod log;
 mod networks;
 mod operation;
 mod pipes;
+mod ports;
 mod process;
 mod reference;
 mod registry;
@@ -33,9 +36,11 @@ mod volumes;
 mod wire;
 
 pub use clock::Clock;
-pub use engine::{Builder, Calls, EngineError, FakeEngine, Loss, Server};
+pub use engine::{Builder, Calls, EngineError, FakeEngine, Loss};
 pub use events::Event;
 pub use fault::{Delay, Fault, FaultKind, When};
+#[cfg(unix)]
+pub use listen::Server;
 pub use operation::Operation;
 pub use registry::{RegistryAnswer, RegistryBehaviour, RegistryRule};
 pub use script::{Health, Match, OnSignal, Predicate, Script, ScriptError, Step};

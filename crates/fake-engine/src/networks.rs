@@ -1,4 +1,4 @@
-//! Owns networks: their requests, their addresses, and the host ports containers are bound to.
+//! Owns networks: their requests and their addresses. Host ports are `ports`'.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
@@ -7,17 +7,14 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::clock::Nanos;
-use crate::config::{host_port_range, nullable, parse_port};
-use crate::containers::container::{Container, Endpoint, EndpointSettings, Phase, Published};
+use crate::config::nullable;
+use crate::containers::container::{Container, Endpoint, EndpointSettings, Phase};
 use crate::engine::Inner;
 use crate::events::Event;
 use crate::http::{Answer, ApiError, Call, Filters, created, json, status};
 use crate::rng::Rng;
 use crate::state::State;
 use crate::time::{parse_moment, rfc3339};
-
-/// The first port given where a client lets the engine choose (Linux' `ip_local_port_range`).
-const FIRST_FREE_PORT: u16 = 32_768;
 
 /// The driver of the three networks every engine has, else `bridge`.
 pub(crate) fn driver_of(network: &str) -> &'static str {
@@ -351,88 +348,6 @@ impl State {
         }
     }
 
-    /// Binds a starting container's ports to the host's.
-    pub(crate) fn publish_ports(&mut self, id: &str) -> Result<(), ApiError> {
-        let container = self.container(id)?;
-        let host = Arc::clone(&container.host);
-        if host.acts.network_mode == "host"
-            || host.acts.network_mode == "none"
-            || container.endpoints.is_empty()
-        {
-            return Ok(());
-        }
-        let exposed: Vec<String> = if host.acts.publish_all_ports {
-            container.config.exposed_ports.keys().cloned().collect()
-        } else {
-            Vec::new()
-        };
-        let (name, container_id) = (container.name.clone(), Arc::clone(&container.id));
-        let mut published = Vec::new();
-        let bound = host
-            .acts
-            .port_bindings
-            .iter()
-            .map(|(port, bindings)| (port.as_str(), bindings.clone().unwrap_or_default()));
-        let missing = exposed
-            .iter()
-            .filter(|port| !host.acts.port_bindings.contains_key(*port));
-        for (port, bindings) in bound.chain(missing.map(|port| (port.as_str(), Vec::new()))) {
-            let Some((private, protocol)) = parse_port(port) else {
-                continue;
-            };
-            let bindings = if bindings.is_empty() {
-                vec![crate::config::PortBinding::default()]
-            } else {
-                bindings
-            };
-            for binding in bindings {
-                let ips = match binding.host_ip.as_str() {
-                    "" => vec!["0.0.0.0", "::"],
-                    ip => vec![ip],
-                };
-                let range = host_port_range(&binding.host_port).filter(|(first, _)| *first != 0);
-                let public = self.choose_port(range, protocol, ips[0], &published).ok_or_else(|| {
-                    let endpoint = Rng::derived_id(&[&container_id, "bridge"]);
-                    let prefix = if self.api.at_least(48) { "failed to set up container networking: " } else { "" };
-                    ApiError::internal(format!(
-                        "{prefix}driver failed programming external connectivity on endpoint {name} ({}): Bind for {}:{} failed: port is already allocated",
-                        endpoint,
-                        ips[0],
-                        binding.host_port
-                    ))
-                })?;
-                published.extend(ips.into_iter().map(|ip| Published {
-                    private,
-                    protocol: protocol.to_owned(),
-                    ip: ip.to_owned(),
-                    public,
-                }));
-            }
-        }
-        self.container_mut(id)?.ports = published;
-        Ok(())
-    }
-
-    fn choose_port(
-        &self,
-        range: Option<(u16, u16)>,
-        protocol: &str,
-        ip: &str,
-        own: &[Published],
-    ) -> Option<u16> {
-        let any = |ip: &str| matches!(ip, "0.0.0.0" | "::" | "");
-        let taken: BTreeSet<u16> = self
-            .containers
-            .values()
-            .flat_map(|c| &c.ports)
-            .chain(own)
-            .filter(|p| p.protocol == protocol && (p.ip == ip || any(&p.ip) || any(ip)))
-            .map(|p| p.public)
-            .collect();
-        let (first, last) = range.unwrap_or((FIRST_FREE_PORT, u16::MAX));
-        (first..=last).find(|port| !taken.contains(port))
-    }
-
     /// The content of a container's `/etc/hosts`.
     pub(crate) fn host_entries(&self, id: &str) -> String {
         let mut text =
@@ -498,6 +413,8 @@ struct IpamConfig {
     subnet: String,
     #[serde(deserialize_with = "nullable")]
     gateway: String,
+    #[serde(rename = "IPRange", deserialize_with = "nullable")]
+    ip_range: String,
 }
 
 /// `POST /networks/create`
@@ -523,6 +440,17 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     }
     if body.enable_ipv6 {
         return Err(ApiError::bad("the fake engine does not serve EnableIPv6"));
+    }
+    if body.ipam.config.len() > 1
+        || body
+            .ipam
+            .config
+            .iter()
+            .any(|config| !config.ip_range.is_empty())
+    {
+        return Err(ApiError::bad(
+            "the fake engine serves one subnet per network and no IPRange",
+        ));
     }
     let mut state = call.engine.state();
     if state.networks.0.iter().any(|n| *n.name == *body.name) {

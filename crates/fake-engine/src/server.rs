@@ -13,7 +13,9 @@ use hyper_util::rt::TokioIo;
 use crate::containers::{self, attach, exec, logs, requests};
 use crate::engine::Inner;
 use crate::fault::FaultKind;
-use crate::http::{Answer, ApiError, Body, Call, Query, Reply, empty, percent_decode, set_header};
+use crate::http::{
+    Answer, ApiError, Body, Call, Query, Reply, empty, full, percent_decode, set_header,
+};
 use crate::operation::Operation;
 use crate::session::Session;
 use crate::version::ApiVersion;
@@ -310,6 +312,38 @@ fn unserved(path: &str) -> ApiError {
     }
 }
 
+/// What the engine brings to its end though the client has gone away meanwhile: a stop with its grace above all.
+fn outlives_client(operation: Operation) -> bool {
+    use Operation as Op;
+    matches!(
+        operation,
+        Op::CreateContainer
+            | Op::StartContainer
+            | Op::StopContainer
+            | Op::RestartContainer
+            | Op::KillContainer
+            | Op::PauseContainer
+            | Op::UnpauseContainer
+            | Op::RemoveContainer
+            | Op::RenameContainer
+            | Op::UpdateContainer
+            | Op::PruneContainers
+            | Op::CommitContainer
+            | Op::CreateExec
+            | Op::TagImage
+            | Op::RemoveImage
+            | Op::PruneImages
+            | Op::CreateNetwork
+            | Op::ConnectNetwork
+            | Op::DisconnectNetwork
+            | Op::RemoveNetwork
+            | Op::PruneNetworks
+            | Op::CreateVolume
+            | Op::RemoveVolume
+            | Op::PruneVolumes
+    )
+}
+
 /// One request and its answer.
 struct Exchange {
     engine: Arc<Inner>,
@@ -330,22 +364,33 @@ impl Exchange {
         let operation = route.operation;
         self.engine.count(operation);
         let plan = self.engine.plan(operation);
-        if !plan.delay.is_zero() {
-            self.engine.clock.sleep(plan.delay).await;
-        }
-        match &plan.effect {
-            Some(FaultKind::DropBefore) => return Err(Dropped),
+        let refused = match &plan.effect {
+            Some(FaultKind::DropBefore) => Some(Err(Dropped)),
             Some(FaultKind::Error { status, message }) => {
                 let status = StatusCode::from_u16(*status)
                     .ok()
                     .filter(|s| s.is_client_error() || s.is_server_error());
                 let status = status.unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-                return Ok(self.finish(ApiError::new(status, message.clone()).into_response()));
+                Some(Ok(self.finish(
+                    ApiError::new(status, message.clone()).into_response(),
+                )))
             }
-            _ => {}
+            _ => None,
+        };
+        if let Some(refused) = refused {
+            self.engine.clock.sleep(plan.delay).await;
+            return refused;
         }
         let head = request.method() == Method::HEAD;
         let (parts, body) = request.into_parts();
+        let body = if outlives_client(operation) {
+            let Ok(whole) = body.collect().await else {
+                return Err(Dropped);
+            };
+            full(whole.to_bytes())
+        } else {
+            body.map_err(std::io::Error::other).boxed_unsync()
+        };
         let call = Call {
             engine: Arc::clone(&self.engine),
             api: route.api,
@@ -356,7 +401,25 @@ impl Exchange {
             body: Some(body),
             head,
         };
-        match Box::pin(dispatch(call)).await {
+        let (clock, delay) = (self.engine.clock.clone(), plan.delay);
+        let work = async move {
+            if !delay.is_zero() {
+                clock.sleep(delay).await;
+            }
+            dispatch(call).await
+        };
+        let answer = if outlives_client(operation) {
+            let task = tokio::spawn(work);
+            self.engine.keep_request(task.abort_handle());
+            // The engine ended or was restarted under it.
+            let Ok(answer) = task.await else {
+                return Err(Dropped);
+            };
+            answer
+        } else {
+            Box::pin(work).await
+        };
+        match answer {
             Ok(Reply::Hijack(session)) => self.hijack(session, plan.effect),
             Ok(Reply::Http(response)) => self.deliver(operation, response, plan.effect).await,
             Err(error) => {

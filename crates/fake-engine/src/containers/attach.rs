@@ -6,7 +6,9 @@ use super::container::Phase;
 use crate::http::{Answer, ApiError, Call, Reply};
 use crate::log::StreamId;
 use crate::pipes::Chunk;
+use crate::process::Exit;
 use crate::session::{Input, Session, head, parse_detach_keys};
+use crate::signals::{Delivery, INT};
 
 /// `POST /containers/{id}/attach`
 pub(crate) async fn attach(call: Call) -> Answer {
@@ -70,7 +72,24 @@ pub(crate) async fn attach(call: Call) -> Answer {
         .as_ref()
         .map(|process| Arc::clone(&process.signals))
         .filter(|_| tty);
-    let (engine, id) = (Arc::clone(&call.engine), Arc::clone(&container.id));
+    let (engine, id, run) = (
+        Arc::clone(&call.engine),
+        Arc::clone(&container.id),
+        container.run,
+    );
+    let on_interrupt = signals.map(|signals| -> Box<dyn Fn() + Send + Sync> {
+        let (engine, id) = (Arc::clone(&engine), Arc::clone(&id));
+        Box::new(move || {
+            signals.interrupted.notify_waiters();
+            if let Delivery::Fatal(code) = signals.deliver(INT) {
+                let exit = Exit {
+                    code,
+                    out_of_memory: false,
+                };
+                engine.container_exited(&mut engine.state(), &id, run, exit);
+            }
+        })
+    });
     let session = Session {
         head: head(
             call.upgrade(),
@@ -103,9 +122,7 @@ pub(crate) async fn attach(call: Call) -> Answer {
                 engine.container_event(container, "detach", &[]);
             }
         })),
-        on_interrupt: signals.map(|signals| -> Box<dyn Fn() + Send + Sync> {
-            Box::new(move || signals.interrupted.notify_waiters())
-        }),
+        on_interrupt,
     };
     Ok(Reply::Hijack(Box::new(session)))
 }

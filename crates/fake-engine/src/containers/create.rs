@@ -10,7 +10,9 @@ use crate::config::{Config, HostConfig};
 use crate::engine::Inner;
 use crate::files::{SharedTree, clean};
 use crate::http::{Answer, ApiError, Call, created};
+use crate::images::pull::check_platform;
 use crate::pipes::Pipes;
+use crate::reference::Reference;
 use crate::signals;
 use crate::state::State;
 
@@ -73,6 +75,10 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         && call.api.at_least(52)
     {
         warnings.push("Following container port(s) have an empty list of port-bindings; such bindings will be discarded in a future version");
+    }
+    let platform = call.query.get("platform").unwrap_or_default();
+    if !platform.is_empty() {
+        check_platform(platform, &Reference::parse(&config.image)?.tagged())?;
     }
     let mut state = call.engine.state();
     let id = call.engine.create_container(

@@ -9,6 +9,7 @@ use tokio::task::AbortHandle;
 use super::container::{Container, Phase};
 use super::lifecycle::{environment, user_numbers};
 use super::subject;
+use crate::clock::Nanos;
 use crate::config::nullable;
 use crate::engine::Inner;
 use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
@@ -24,6 +25,8 @@ use crate::version::ApiVersion;
 /// What a client that lags lets an exec write ahead, in writes.
 const OUTPUT_DEPTH: usize = 64;
 const INPUT_DEPTH: usize = 16;
+/// How long an exec that ended can be inspected, at least (`daemon/exec.go`: a sweep every five minutes).
+const KEPT: Nanos = 300_000_000_000;
 
 #[derive(Debug)]
 pub(crate) struct Exec {
@@ -37,6 +40,7 @@ pub(crate) struct Exec {
     /// Keeps an idle program's client waiting; let go at the end.
     output: Option<mpsc::Sender<Chunk>>,
     run: u64,
+    ended: Option<Nanos>,
 }
 
 impl Exec {
@@ -136,6 +140,8 @@ impl Inner {
         api: ApiVersion,
     ) -> Result<Arc<str>, ApiError> {
         check_running(state.container(target)?, api)?;
+        let owner = state.container_id(target)?;
+        forget_old(state, &owner, self.clock.nanos());
         let id: Arc<str> = state.rng.id().into();
         let container = state.container_mut(target)?;
         container.execs.push(Arc::clone(&id));
@@ -151,6 +157,7 @@ impl Inner {
             task: None,
             output: None,
             run: container.run,
+            ended: None,
         };
         state.execs.insert(Arc::clone(&id), exec);
         Ok(id)
@@ -267,6 +274,7 @@ impl Inner {
         }
         exec.running = false;
         exec.exit_code = Some(exit.code);
+        exec.ended = Some(self.clock.nanos());
         exec.output = None;
         if let Some(task) = exec.task.take().filter(|_| abort) {
             task.abort();
@@ -301,6 +309,25 @@ impl Inner {
             Err(message) => Err(ApiError::bad(message)),
         }
     }
+}
+
+/// Forgets a container's execs that ended long ago.
+fn forget_old(state: &mut State, container: &str, now: Nanos) {
+    let State {
+        containers, execs, ..
+    } = state;
+    let Some(container) = containers.get_mut(container) else {
+        return;
+    };
+    container.execs.retain(|id| {
+        let old = execs
+            .get(id)
+            .is_none_or(|exec| exec.ended.is_some_and(|ended| ended + KEPT < now));
+        if old {
+            execs.remove(id);
+        }
+        !old
+    });
 }
 
 /// Forgets an exec that nobody will ask for.

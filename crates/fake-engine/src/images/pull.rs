@@ -190,7 +190,8 @@ pub(crate) async fn create(call: Call) -> Answer {
     Ok(typed("application/json", transfer(Arc::clone(&call.engine), plan)).into())
 }
 
-fn check_platform(platform: &str, reference: &Reference) -> Result<(), ApiError> {
+/// Refuses a platform other than this machine's.
+pub(crate) fn check_platform(platform: &str, reference: &Reference) -> Result<(), ApiError> {
     let (os, arch) = platform
         .split_once('/')
         .unwrap_or((platform, architecture()));

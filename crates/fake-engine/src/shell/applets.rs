@@ -209,7 +209,7 @@ impl Applet<'_> {
                 self.shell.time = woke;
                 Ok(0)
             }
-            () = process.signals.interrupted.notified() => {
+            () = process.signals.interrupted.notified(), if self.shell.interactive => {
                 self.catch_up();
                 Ok(130)
             }

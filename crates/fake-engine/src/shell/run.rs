@@ -17,6 +17,7 @@ use crate::clock::Nanos;
 use crate::files::{FileError, Node, clean};
 use crate::log::StreamId;
 use crate::process::Process;
+use crate::signals::{Disposition, INT};
 
 /// What a pipe between two commands holds, in writes.
 const PIPE_DEPTH: usize = 16;
@@ -57,7 +58,7 @@ pub(crate) struct Shell {
     pub(super) exit_trap: Option<String>,
     /// Whether it is the process that signals go to.
     pub(super) leads: bool,
-    interactive: bool,
+    pub(super) interactive: bool,
     /// `-e`: a command that fails and is not tested ends the shell.
     pub(super) stop_on_error: bool,
     /// How many conditions the command at hand is part of.
@@ -238,6 +239,10 @@ impl Shell {
     async fn read_commands(&mut self, io: Io) -> i64 {
         let terminal = self.process.tty;
         self.interactive = terminal;
+        if terminal && self.leads {
+            // An interrupt is for the command in the foreground, not for the shell.
+            self.process.signals.set(INT, Disposition::Ignore);
+        }
         let mut text = String::new();
         loop {
             if terminal {

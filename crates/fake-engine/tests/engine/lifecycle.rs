@@ -104,6 +104,13 @@ async fn create_refuses_what_the_engine_refuses() {
             reply.message()
         );
     }
+    let foreign = post(
+        &engine,
+        "/containers/create?platform=plan9/mips",
+        json!({ "Image": "busybox" }),
+    )
+    .await;
+    assert_eq!(foreign.status, 404, "{}", foreign.text());
     let empty = call(&engine, "POST", "/containers/create", None).await;
     assert_eq!(
         empty.message(),
@@ -431,4 +438,32 @@ async fn a_connection_that_ends_is_forgotten_and_a_dropped_engine_ends_them_all(
     crate::client::read_head(&mut last).await;
     drop(engine);
     assert_eq!(crate::client::rest(&mut last).await, b"");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_goes_on_without_the_client_that_asked_for_it() {
+    let engine = engine();
+    run(&engine, "deaf", "sleep 100000").await;
+    let request =
+        "POST /containers/deaf/stop?t=30 HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\n\r\n";
+    let client = crate::client::raw(&engine, request).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    drop(client);
+    tokio::time::sleep(Duration::from_secs(26)).await;
+    assert_eq!(engine.open_connections(), 0);
+    assert_eq!(state(&engine, "deaf").await["ExitCode"], 137);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_restart_of_the_engine_ends_a_stop_under_way() {
+    let engine = engine();
+    run(&engine, "deaf", "sleep 100000").await;
+    let request =
+        "POST /containers/deaf/stop?t=30 HTTP/1.1\r\nHost: docker\r\nContent-Length: 0\r\n\r\n";
+    let mut client = crate::client::raw(&engine, request).await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    engine.restart(Loss::KeepContainers);
+    assert_eq!(crate::client::rest(&mut client).await, b"");
+    tokio::time::sleep(Duration::from_secs(600)).await;
+    assert_eq!(state(&engine, "deaf").await["Status"], "running");
 }

@@ -351,3 +351,69 @@ async fn a_process_waits_for_a_client_that_does_not_read() {
     assert_eq!(split(&rest(&mut stream).await).0.len(), 4_000_000);
     assert_eq!(call(&engine, "HEAD", stat, None).await.status, 200);
 }
+
+#[tokio::test]
+async fn an_interrupt_ends_an_exec_but_not_process_one_nor_a_shell() {
+    let engine = engine();
+    create(
+        &engine,
+        "one",
+        json!({ "Cmd": ["cat"], "Tty": true, "OpenStdin": true }),
+    )
+    .await;
+    act(&engine, "POST", "/containers/one/start").await;
+    let attach = "/containers/one/attach?stream=1&stdin=1&stdout=1";
+    let (_, mut stream) = hijack(&engine, attach, "", true).await;
+    stream.write_all(b"\x03still here\r").await.unwrap();
+    let mut seen = String::new();
+    while seen.matches("still here").count() < 2 {
+        let mut buffer = [0; 256];
+        let read = tokio::time::timeout(Duration::from_secs(20), stream.read(&mut buffer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert!(read > 0, "{seen}");
+        seen.push_str(&String::from_utf8_lossy(&buffer[..read]));
+    }
+    let tty = |cmd: serde_json::Value| json!({ "Cmd": cmd, "Tty": true, "AttachStdin": true, "AttachStdout": true });
+    let id = exec(&engine, "one", tty(json!(["sleep", "1000"]))).await;
+    let (_, mut stream) = hijack(&engine, &format!("/exec/{id}/start"), "{}", true).await;
+    stream.write_all(b"\x03").await.unwrap();
+    rest(&mut stream).await;
+    assert_eq!(
+        get(&engine, &format!("/exec/{id}/json")).await.json()["ExitCode"],
+        130
+    );
+    let id = exec(&engine, "one", tty(json!(["sh"]))).await;
+    let (_, mut stream) = hijack(&engine, &format!("/exec/{id}/start"), "{}", true).await;
+    let mut prompt = [0; 4];
+    stream.read_exact(&mut prompt).await.unwrap();
+    stream.write_all(b"\x03exit 3\r").await.unwrap();
+    rest(&mut stream).await;
+    assert_eq!(
+        get(&engine, &format!("/exec/{id}/json")).await.json()["ExitCode"],
+        3
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_exec_that_ended_is_forgotten_after_five_minutes() {
+    let engine = engine();
+    run(&engine, "web", "sleep 100000").await;
+    let old = exec(
+        &engine,
+        "web",
+        json!({ "Cmd": ["true"], "AttachStdout": true }),
+    )
+    .await;
+    let (_, mut stream) = hijack(&engine, &format!("/exec/{old}/start"), "{}", true).await;
+    rest(&mut stream).await;
+    for (minutes, status) in [(4, 200), (2, 404)] {
+        tokio::time::sleep(Duration::from_secs(minutes * 60)).await;
+        exec(&engine, "web", json!({ "Cmd": ["true"] })).await;
+        assert_eq!(
+            get(&engine, &format!("/exec/{old}/json")).await.status,
+            status
+        );
+    }
+}
