@@ -198,15 +198,15 @@ fn env_name(variable: &str) -> &str {
 const HOST_DEFAULTS: &str = r#"{"Binds":null,"ContainerIDFile":"","LogConfig":{"Type":"json-file","Config":{}},
 "NetworkMode":"default","PortBindings":{},"RestartPolicy":{"Name":"no","MaximumRetryCount":0},"AutoRemove":false,
 "VolumeDriver":"","VolumesFrom":null,"ConsoleSize":[0,0],"Annotations":null,"CapAdd":null,"CapDrop":null,
-"CgroupnsMode":"private","Dns":[],"DnsOptions":[],"DnsSearch":[],"ExtraHosts":null,"GroupAdd":null,
+"CgroupnsMode":"private","Dns":null,"DnsOptions":null,"DnsSearch":null,"ExtraHosts":null,"GroupAdd":null,
 "IpcMode":"private","Cgroup":"","Links":null,"OomScoreAdj":0,"PidMode":"","Privileged":false,"PublishAllPorts":false,
 "ReadonlyRootfs":false,"SecurityOpt":null,"StorageOpt":null,"Tmpfs":null,"UTSMode":"","UsernsMode":"",
 "ShmSize":67108864,"Sysctls":null,"Runtime":"runc","Isolation":"","CpuShares":0,"Memory":0,"NanoCpus":0,
-"CgroupParent":"","BlkioWeight":0,"BlkioWeightDevice":[],"BlkioDeviceReadBps":[],"BlkioDeviceWriteBps":[],
-"BlkioDeviceReadIOps":[],"BlkioDeviceWriteIOps":[],"CpuPeriod":0,"CpuQuota":0,"CpuRealtimePeriod":0,
-"CpuRealtimeRuntime":0,"CpusetCpus":"","CpusetMems":"","Devices":[],"DeviceCgroupRules":null,"DeviceRequests":null,
+"CgroupParent":"","BlkioWeight":0,"BlkioWeightDevice":null,"BlkioDeviceReadBps":null,"BlkioDeviceWriteBps":null,
+"BlkioDeviceReadIOps":null,"BlkioDeviceWriteIOps":null,"CpuPeriod":0,"CpuQuota":0,"CpuRealtimePeriod":0,
+"CpuRealtimeRuntime":0,"CpusetCpus":"","CpusetMems":"","Devices":null,"DeviceCgroupRules":null,"DeviceRequests":null,
 "KernelMemory":0,"KernelMemoryTCP":0,"MemoryReservation":0,"MemorySwap":0,"MemorySwappiness":null,
-"OomKillDisable":null,"PidsLimit":null,"Ulimits":[],"CpuCount":0,"CpuPercent":0,"IOMaximumIOps":0,
+"OomKillDisable":null,"PidsLimit":null,"Ulimits":null,"CpuCount":0,"CpuPercent":0,"IOMaximumIOps":0,
 "IOMaximumBandwidth":0,"Init":null,"Mounts":null,
 "MaskedPaths":["/proc/asound","/proc/acpi","/proc/interrupts","/proc/kcore","/proc/keys","/proc/latency_stats",
 "/proc/timer_list","/proc/timer_stats","/proc/sched_debug","/proc/scsi","/sys/firmware",
@@ -360,11 +360,16 @@ impl HostConfig {
         Self::from_map(merged)
     }
 
-    fn from_map(map: Map<String, Value>) -> Result<Self, ApiError> {
+    fn from_map(mut map: Map<String, Value>) -> Result<Self, ApiError> {
+        let acts: HostActs = serde_json::from_value(Value::Object(map.clone()))
+            .map_err(|e| ApiError::bad(format!("invalid JSON: HostConfig: {e}")))?;
+        // Shown with the fields the client left out.
+        map.insert(
+            "PortBindings".to_owned(),
+            serde_json::json!(acts.port_bindings),
+        );
         let text =
             serde_json::value::to_raw_value(&map).map_err(|e| ApiError::internal(e.to_string()))?;
-        let acts: HostActs = serde_json::from_value(Value::Object(map))
-            .map_err(|e| ApiError::bad(format!("invalid JSON: HostConfig: {e}")))?;
         Ok(Self { text, acts })
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use crate::containers::container::Phase;
 use crate::containers::views::{Lister, containers_using_volume};
 use crate::http::{Answer, Call, json, set_header, typed};
-use crate::images::store::architecture;
+use crate::images::{self, store::architecture};
 use crate::time::{rfc3339, rfc3339_fixed};
 
 /// Where the engine says it keeps its data; nothing is there.
@@ -90,7 +90,10 @@ pub(crate) async fn info(call: Call) -> Answer {
             .count()
     };
     let runtime = json!({ "path": "runc" });
-    let commit = |id: &str| json!({ "ID": id });
+    let commit = |id: &str| match call.api.at_least(49) {
+        true => json!({ "ID": id }),
+        false => json!({ "ID": id, "Expected": id }),
+    };
     let mut info = json!({
         "ID": state.engine_id,
         "Containers": state.containers.len(),
@@ -135,6 +138,9 @@ pub(crate) async fn info(call: Call) -> Answer {
             info.extend(part);
         }
     }
+    if !call.api.at_least(42) {
+        (info["KernelMemory"], info["KernelMemoryTCP"]) = (json!(true), json!(true));
+    }
     if call.api.at_least(44) {
         info["CDISpecDirs"] = json!([]);
     }
@@ -148,18 +154,6 @@ pub(crate) async fn df(call: Call) -> Answer {
     let state = call.engine.state();
     let now = call.engine.clock.nanos();
     let mut usage = json!({});
-    let images: Vec<Value> = state
-        .images
-        .images
-        .values()
-        .map(|image| {
-            let users = state.containers.values().filter(|c| c.image == image.id).count();
-            json!({
-                "Id": &*image.id, "ParentId": "", "RepoTags": state.images.tags_of(&image.id), "RepoDigests": state.images.digests_of(&image.id),
-                "Created": image.created / 1_000_000_000, "Size": image.size(), "SharedSize": 0, "Containers": users, "Labels": image.config.labels,
-            })
-        })
-        .collect();
     if wants("image") {
         usage["LayersSize"] = json!(
             state
@@ -169,6 +163,18 @@ pub(crate) async fn df(call: Call) -> Answer {
                 .map(|image| image.size())
                 .sum::<u64>()
         );
+        let mut images = Vec::new();
+        for image in state.images.images.values() {
+            let mut view = images::requests::summary(&state, image, call.api, true);
+            view["Containers"] = json!(
+                state
+                    .containers
+                    .values()
+                    .filter(|c| c.image == image.id)
+                    .count()
+            );
+            images.push(view);
+        }
         usage["Images"] = json!(images);
     }
     if wants("container") {
@@ -190,6 +196,9 @@ pub(crate) async fn df(call: Call) -> Answer {
     }
     if wants("build-cache") {
         usage["BuildCache"] = json!([]);
+    }
+    if !call.api.at_least(42) {
+        usage["BuilderSize"] = json!(0);
     }
     Ok(json(&usage).into())
 }

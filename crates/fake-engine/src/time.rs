@@ -75,11 +75,9 @@ pub(crate) fn parse_unix(text: &str) -> Option<Nanos> {
         return None;
     }
     let nanos: u64 = format!("{fraction:0<9}").parse().ok()?;
-    seconds
-        .parse::<u64>()
-        .ok()?
-        .checked_mul(SECOND)?
-        .checked_add(nanos)
+    // Beyond what nanoseconds can hold is beyond the end of time.
+    let seconds = seconds.parse::<u64>().ok()?.saturating_mul(SECOND);
+    Some(seconds.saturating_add(nanos))
 }
 
 /// What an `until` filter may hold: Unix time, RFC 3339 with `Z`, or a duration before `now` (`10m`, `1h30m`).
@@ -185,6 +183,7 @@ mod tests {
         assert_eq!(parse_unix("12.000000001"), Some(12_000_000_001));
         assert_eq!(parse_unix("12.0000000001"), None);
         assert_eq!(parse_unix("-1"), None);
+        assert_eq!(parse_unix("99999999999"), Some(u64::MAX));
         assert_eq!(parse_unix("99999999999999999999"), None);
     }
 

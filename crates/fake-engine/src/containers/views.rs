@@ -96,6 +96,15 @@ struct PortView<'a> {
     protocol: &'a str,
 }
 
+/// Whether ports of its own mean anything: not in the host's network or another container's.
+fn has_ports(container: &Container) -> bool {
+    container.is_running()
+        && container
+            .endpoints
+            .iter()
+            .any(|endpoint| endpoint.address.is_some())
+}
+
 fn ports(container: &Container) -> Vec<PortView<'_>> {
     let mut ports: Vec<PortView<'_>> = container
         .ports
@@ -107,7 +116,7 @@ fn ports(container: &Container) -> Vec<PortView<'_>> {
             protocol: &p.protocol,
         })
         .collect();
-    if container.is_running() {
+    if has_ports(container) {
         for port in container.config.exposed_ports.keys() {
             let Some((number, protocol)) = crate::config::parse_port(port) else {
                 continue;
@@ -449,7 +458,7 @@ fn state_of(container: &Container) -> Value {
 /// `NetworkSettings.Ports`: every exposed port, with where it is bound.
 fn port_map(container: &Container) -> Value {
     let mut map: BTreeMap<String, Option<Vec<Value>>> = BTreeMap::new();
-    if container.is_running() {
+    if has_ports(container) {
         map.extend(
             container
                 .config
@@ -517,9 +526,11 @@ pub(crate) fn inspect(state: &State, container: &Container, api: ApiVersion, siz
         .filter(|id| state.execs.get(*id).is_some_and(|e| e.running))
         .map(|id| &**id)
         .collect();
-    let mut config = json!(*container.config);
-    if !api.at_least(44) {
-        config["MacAddress"] = json!(container.config.mac_address.clone().unwrap_or_default());
+    let mut host = serde_json::from_str::<Value>(container.host.text.get()).unwrap_or_default();
+    if let (Value::Object(host), false) = (&mut host, api.at_least(42)) {
+        for field in ["KernelMemory", "KernelMemoryTCP"] {
+            host.entry(field).or_insert(json!(0));
+        }
     }
     let mut view = json!({
         "Id": &*container.id,
@@ -540,9 +551,9 @@ pub(crate) fn inspect(state: &State, container: &Container, api: ApiVersion, siz
         "ProcessLabel": "",
         "AppArmorProfile": "",
         "ExecIDs": if execs.is_empty() { Value::Null } else { json!(execs) },
-        "HostConfig": serde_json::from_str::<Value>(container.host.text.get()).unwrap_or_default(),
+        "HostConfig": host,
         "Mounts": container.mounts.iter().map(mount).collect::<Vec<_>>(),
-        "Config": config,
+        "Config": *container.config,
         "NetworkSettings": network,
     });
     if !api.at_least(52) {

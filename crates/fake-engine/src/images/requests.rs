@@ -98,24 +98,20 @@ fn names(images: &Images, id: &str, api: ApiVersion) -> (Vec<String>, Vec<String
         .into_iter()
         .map(str::to_owned)
         .collect();
-    if !api.at_least(43) {
-        if tags.is_empty() {
-            tags.push("<none>:<none>".to_owned());
-        }
-        if digests.is_empty() {
-            digests.push("<none>@<none>".to_owned());
-        }
+    if !api.at_least(43) && tags.is_empty() && digests.is_empty() {
+        tags.push("<none>:<none>".to_owned());
+        digests.push("<none>@<none>".to_owned());
     }
     (tags, digests)
 }
 
-fn summary(state: &State, image: &Image, api: ApiVersion, shared: bool) -> Value {
+pub(crate) fn summary(state: &State, image: &Image, api: ApiVersion, shared: bool) -> Value {
     let (tags, digests) = names(&state.images, &image.id, api);
     let mut view = json!({
         "Id": &*image.id,
         "ParentId": image.parent.as_deref().unwrap_or_default(),
         "RepoTags": tags,
-        "RepoDigests": digests,
+        "RepoDigests": if digests.is_empty() && !api.at_least(43) { Value::Null } else { json!(digests) },
         "Created": image.created / 1_000_000_000,
         "Size": image.size(),
         "SharedSize": if shared { 0 } else { -1 },
@@ -137,6 +133,9 @@ pub(crate) async fn inspect(call: Call) -> Answer {
         state.images.digests_of(&image.id),
     );
     let mut config = json!(*image.config);
+    if image.config.labels.is_empty() {
+        config["Labels"] = Value::Null;
+    }
     if call.api.at_least(50) {
         // The fields that only a container has are gone.
         if let Value::Object(map) = &mut config {
@@ -181,8 +180,11 @@ pub(crate) async fn inspect(call: Call) -> Answer {
             });
         }
     } else {
-        let dir = format!("{}/overlay2/{}/diff", crate::system::ROOT, &image.id[7..]);
-        view["GraphDriver"] = json!({ "Name": "overlay2", "Data": { "UpperDir": dir } });
+        let dir =
+            |part: &str| format!("{}/overlay2/{}/{part}", crate::system::ROOT, &image.id[7..]);
+        let data =
+            json!({ "MergedDir": dir("merged"), "UpperDir": dir("diff"), "WorkDir": dir("work") });
+        view["GraphDriver"] = json!({ "Name": "overlay2", "Data": data });
     }
     if !call.api.at_least(44) {
         view["VirtualSize"] = json!(image.size());
