@@ -2,7 +2,7 @@
 //! in. Knows no tar and no HTTP. Touches the host's files only below the root the engine was given for binds.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
@@ -142,6 +142,8 @@ pub(crate) enum FileError {
     ReadOnly,
     #[error("File exists")]
     Exists,
+    #[error("Device or resource busy")]
+    Busy,
     #[error("Directory not empty")]
     NotEmpty,
     #[error("Too many levels of symbolic links")]
@@ -240,7 +242,7 @@ impl View {
                     // The mount point itself is there even when nothing is in it yet.
                     (path == mount.at).then(|| Node::dir(0))
                 }),
-                Backing::Host(root) => host_node(&root.join(rest)),
+                Backing::Host(root) => host_node(&host_path(root, &rest).ok()?),
                 Backing::Fixed(data) => rest.is_empty().then(|| Node::file(data.clone(), 0)),
             },
         }
@@ -308,10 +310,20 @@ impl View {
                 FileError::Missing
             });
         }
-        if self.is_dir(&path) && node.kind != Kind::Dir {
+        if self.is_dir(&path) && node.kind != Kind::Dir && !self.vacant(&path) {
             return Err(FileError::IsDir);
         }
         self.place_node(&path, node)
+    }
+
+    /// Whether a path is a bind kept in memory in which nothing was put yet: it may turn out to be a file.
+    fn vacant(&self, path: &str) -> bool {
+        self.mounts.iter().any(|mount| match &mount.backing {
+            Backing::Memory(tree, root) if mount.at == path && root != "/" => {
+                !lock(tree).nodes.keys().any(|other| within(other, root))
+            }
+            _ => false,
+        })
     }
 
     fn place_node(&self, path: &str, node: Node) -> Result<(), FileError> {
@@ -327,7 +339,7 @@ impl View {
                     lock(tree).insert(&rest, node);
                     Ok(())
                 }
-                Backing::Host(root) => host_put(&root.join(rest), &node),
+                Backing::Host(root) => host_put(&host_path(root, &rest)?, &node),
                 Backing::Fixed(_) => Err(FileError::ReadOnly),
             },
         }
@@ -354,6 +366,9 @@ impl View {
     pub(crate) fn remove(&self, path: &str) -> Result<(), FileError> {
         let path = self.resolve(path, false)?;
         self.lookup(&path).ok_or(FileError::Missing)?;
+        if path == "/" || self.mounts.iter().any(|mount| mount.at == path) {
+            return Err(FileError::Busy);
+        }
         match self.place(&path) {
             Place::Own(_) if self.read_only => Err(FileError::ReadOnly),
             Place::Own(path) => {
@@ -371,7 +386,7 @@ impl View {
                     Ok(())
                 }
                 Backing::Host(root) => {
-                    let path = root.join(rest);
+                    let path = host_path(root, &rest)?;
                     let removed = if path.is_dir() {
                         std::fs::remove_dir_all(&path)
                     } else {
@@ -402,7 +417,8 @@ impl View {
             Place::Mount(mount, rest) => match &mount.backing {
                 Backing::Memory(tree, _) => names.extend(children(&lock(tree), &rest)),
                 Backing::Host(root) => {
-                    let entries = std::fs::read_dir(root.join(rest)).map_err(|_| FileError::Io)?;
+                    let entries =
+                        std::fs::read_dir(host_path(root, &rest)?).map_err(|_| FileError::Io)?;
                     names.extend(
                         entries
                             .flatten()
@@ -475,7 +491,31 @@ fn children(tree: &Tree, path: &str) -> impl Iterator<Item = String> {
     names.into_iter()
 }
 
-fn host_node(path: &std::path::Path) -> Option<Node> {
+/// A path below a bind's source. A link of the host's that leads out of it is refused: the engine was allowed this much
+/// of the host and no more.
+fn host_path(root: &Path, rest: &str) -> Result<PathBuf, FileError> {
+    let root = root.canonicalize().map_err(|_| FileError::Missing)?;
+    if rest.is_empty() {
+        return Ok(root);
+    }
+    let path = root.join(rest);
+    let real = match (path.canonicalize(), path.parent(), path.file_name()) {
+        (Ok(real), ..) => real,
+        // A file that is yet to be made, or a link that leads nowhere: which is not followed.
+        (Err(_), Some(parent), Some(name)) if path.symlink_metadata().is_err() => parent
+            .canonicalize()
+            .map_err(|_| FileError::Missing)?
+            .join(name),
+        _ => return Err(FileError::Missing),
+    };
+    if real.starts_with(&root) {
+        Ok(real)
+    } else {
+        Err(FileError::Missing)
+    }
+}
+
+fn host_node(path: &Path) -> Option<Node> {
     let meta = std::fs::metadata(path).ok()?;
     if meta.is_dir() {
         return Some(Node::dir(0));
@@ -483,7 +523,7 @@ fn host_node(path: &std::path::Path) -> Option<Node> {
     Some(Node::file(std::fs::read(path).ok()?, 0))
 }
 
-fn host_put(path: &std::path::Path, node: &Node) -> Result<(), FileError> {
+fn host_put(path: &Path, node: &Node) -> Result<(), FileError> {
     match &node.kind {
         Kind::Dir => std::fs::create_dir_all(path),
         Kind::File(data) => std::fs::write(path, data),

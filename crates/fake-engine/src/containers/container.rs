@@ -225,7 +225,8 @@ impl Load {
         clippy::cast_sign_loss
     )]
     pub(crate) fn cpu_time(&self, now: Nanos) -> Nanos {
-        self.used + (now.saturating_sub(self.since) as f64 * self.cores) as Nanos
+        let since = now.saturating_sub(self.since) as f64 * self.cores;
+        self.used.saturating_add(since as Nanos)
     }
 }
 

@@ -238,14 +238,30 @@ impl Inner {
                 }
                 other => return Err(ApiError::bad(format!("mount type unknown: {other:?}"))),
             };
-            if kind == MountKind::Bind && !self.binds.exists(&spec.source) {
-                return Err(ApiError::bad(format!(
-                    "invalid mount config for type \"bind\": bind source path does not exist: {}",
-                    spec.source
-                )));
+            let invalid = |what: String| {
+                Err(ApiError::bad(format!(
+                    "invalid mount config for type {:?}: {what}",
+                    spec.kind
+                )))
+            };
+            let source = match kind {
+                MountKind::Bind if spec.source.is_empty() => {
+                    return invalid("field Source must not be empty".to_owned());
+                }
+                MountKind::Bind if !spec.source.starts_with('/') => {
+                    return invalid(format!(
+                        "invalid mount path: '{}' mount path must be absolute",
+                        spec.source
+                    ));
+                }
+                MountKind::Bind => clean("/", &spec.source),
+                MountKind::Volume | MountKind::Tmpfs => spec.source.clone(),
+            };
+            if kind == MountKind::Bind && !self.binds.exists(&source) {
+                return invalid(format!("bind source path does not exist: {source}"));
             }
             let mode = if kind == MountKind::Volume { "z" } else { "" };
-            let (source, target) = (spec.source.clone(), spec.target.clone());
+            let target = spec.target.clone();
             add(Mount {
                 kind,
                 source,

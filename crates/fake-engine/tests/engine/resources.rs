@@ -217,28 +217,79 @@ async fn anonymous_volumes_go_with_their_container_and_at_prune() {
 async fn binds_stay_in_memory_except_below_the_root_given() {
     let dir = tempfile::tempdir().unwrap();
     let (inside, outside) = (dir.path().join("in"), dir.path().join("out"));
+    std::fs::create_dir_all(&inside).unwrap();
     std::fs::create_dir_all(&outside).unwrap();
+    std::fs::write(outside.join("secret"), "secret").unwrap();
+    std::fs::write(inside.join("log"), "").unwrap();
+    std::os::unix::fs::symlink(&outside, inside.join("leak")).unwrap();
     let engine = berth_fake_engine::FakeEngine::builder()
         .image("busybox")
         .bind_root(&inside)
         .build()
         .unwrap();
+    let at = |path: &str| dir.path().join(path).display().to_string();
     let binds = json!([
-        format!("{}:/in", inside.join("sub").display()),
-        format!("{}:/out", outside.display())
+        format!("{}:/in", at("in/sub")),
+        format!("{}:/out", at("out")),
+        format!("{}:/dev/termination-log", at("in/log")),
+        format!("{}:/sneaky", at("in/../out")),
+        format!("{}:/all", at("in")),
     ]);
-    let body = json!({ "Cmd": ["sh", "-c", "echo a > /in/f; echo b > /out/f; cat /in/f /out/f"], "HostConfig": { "Binds": binds } });
-    create(&engine, "job", body).await;
+    let mounts = json!([{ "Type": "bind", "Source": at("in/sub/../../out"), "Target": "/dotted" }]);
+    let script = "echo a > /in/f; echo b > /out/f; cat /in/f /out/f; echo why > /dev/termination-log; \
+        cat /sneaky/secret /dotted/secret /all/leak/secret; echo x > /all/leak/new; rm -r /all";
+    let host = json!({ "Binds": binds, "Mounts": mounts });
+    create(
+        &engine,
+        "job",
+        json!({ "Cmd": ["sh", "-c", script], "HostConfig": host }),
+    )
+    .await;
     act(&engine, "POST", "/containers/job/start").await;
-    assert_eq!(crate::client::wait(&engine, "job").await, 0);
+    assert_eq!(crate::client::wait(&engine, "job").await, 1);
+    let logs = get(&engine, "/containers/job/logs?stdout=1&stderr=1").await;
+    let (stdout, stderr) = crate::client::split(&logs.body);
+    assert_eq!(stdout, "a\nb\n");
+    assert_eq!(
+        stderr.matches("secret': No such file or directory").count(),
+        3,
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains("can't remove '/all': Device or resource busy"),
+        "{stderr}"
+    );
     assert_eq!(
         std::fs::read_to_string(inside.join("sub/f")).unwrap(),
         "a\n"
     );
-    assert!(
-        !outside.join("f").exists(),
-        "a bind outside the root must not touch the host"
+    assert_eq!(
+        std::fs::read_to_string(inside.join("log")).unwrap(),
+        "why\n"
     );
+    assert!(
+        !outside.join("f").exists() && !outside.join("new").exists(),
+        "a bind must not reach out of the root"
+    );
+}
+
+#[tokio::test]
+async fn a_bind_in_memory_becomes_what_is_put_there() {
+    let engine = engine();
+    for script in [
+        "echo why > /dev/termination-log",
+        "cat /dev/termination-log",
+    ] {
+        let binds = json!(["/host/log:/dev/termination-log"]);
+        let id = create(
+            &engine,
+            "",
+            json!({ "Cmd": ["sh", "-c", script], "HostConfig": { "Binds": binds } }),
+        )
+        .await;
+        act(&engine, "POST", &format!("/containers/{id}/start")).await;
+        assert_eq!(crate::client::wait(&engine, &id).await, 0, "{script}");
+    }
 }
 
 #[tokio::test]
