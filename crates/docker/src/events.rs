@@ -7,10 +7,13 @@
 
 use std::collections::{HashSet, VecDeque};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use crate::client::{Docker, JsonStream};
 use crate::error::Error;
@@ -68,6 +71,7 @@ pub enum GapReason {
 #[derive(Debug)]
 pub struct EventStream {
     items: mpsc::Receiver<Result<EventItem, Error>>,
+    overflow: Arc<AtomicBool>,
     task: JoinHandle<()>,
 }
 
@@ -75,6 +79,13 @@ impl EventStream {
     /// The next item. `Some(Err)` when the engine refuses the subscription for good (a bad filter, no permission), then `None`.
     /// Cancel safe: a dropped call loses nothing.
     pub async fn next(&mut self) -> Option<Result<EventItem, Error>> {
+        if let Ok(item) = self.items.try_recv() {
+            return Some(item);
+        }
+        // What was queued before the loss has been read; nothing is queued behind it before this is taken.
+        if self.overflow.swap(false, SeqCst) {
+            return Some(Ok(EventItem::Gap(GapReason::Overflow)));
+        }
         self.items.recv().await
     }
 }
@@ -98,10 +109,13 @@ impl Docker {
             filters: options.filters,
             seen: Seen::new(options.since_nanos),
             sender,
-            overflow: false,
+            overflow: Arc::default(),
+            away: false,
+            connected: None,
         };
         EventStream {
             items,
+            overflow: reader.overflow.clone(),
             task: tokio::spawn(reader.run()),
         }
     }
@@ -155,7 +169,10 @@ impl Seen {
         {
             self.known.remove(&oldest);
         }
-        self.last = self.last.max(nanos);
+        // The latest to come, not the highest: the engine's clock may have been set back.
+        if nanos > 0 {
+            self.last = nanos;
+        }
         true
     }
 
@@ -178,7 +195,12 @@ struct Reader {
     filters: Filters,
     seen: Seen,
     sender: mpsc::Sender<Result<EventItem, Error>>,
-    overflow: bool,
+    /// Set when the queue was full: nothing more is queued until the consumer has taken note of the gap.
+    overflow: Arc<AtomicBool>,
+    /// Whether the consumer has been told that the engine is away.
+    away: bool,
+    /// When the engine answered last, until that connection is lost.
+    connected: Option<Instant>,
 }
 
 /// How one connection's worth of events ended.
@@ -192,23 +214,24 @@ enum End {
 impl Reader {
     async fn run(mut self) {
         let mut pause = FIRST_PAUSE;
-        let mut away = false;
         let mut first = true;
         loop {
-            let connected = tokio::time::Instant::now();
             match self.connection(first).await {
                 End::Final => return,
                 End::Lost(error) => {
                     tracing::debug!(%error, "events stopped");
-                    let lasted = connected.elapsed() > LAST_PAUSE;
-                    if lasted {
+                    // An attempt that took long to fail is no reason to hurry.
+                    if self
+                        .connected
+                        .take()
+                        .is_some_and(|at| at.elapsed() > LAST_PAUSE)
+                    {
                         pause = FIRST_PAUSE;
-                        away = false;
                     }
                     if self.seen.since.is_some() {
                         first = false;
                     }
-                    if !std::mem::replace(&mut away, true) {
+                    if !std::mem::replace(&mut self.away, true) {
                         self.put(EventItem::Disconnected(error));
                     }
                 }
@@ -232,24 +255,16 @@ impl Reader {
             }
             Err(error) => return End::Lost(error),
         };
+        self.away = false;
+        self.connected = Some(Instant::now());
         // Until a known event is replayed, nothing shows that none was missed.
         let mut proven = first;
         let patience = tokio::time::sleep(REPLAY_PATIENCE);
         tokio::pin!(patience);
         loop {
-            let room = async {
-                match self.sender.reserve().await {
-                    Ok(permit) => permit.send(Ok(EventItem::Gap(GapReason::Overflow))),
-                    Err(_) => std::future::pending().await,
-                }
-            };
             let item = tokio::select! {
                 biased;
                 () = self.sender.closed() => return End::Final,
-                () = room, if self.overflow => {
-                    self.overflow = false;
-                    continue;
-                }
                 item = stream.next() => item,
                 () = &mut patience, if !proven => {
                     proven = true;
@@ -270,17 +285,13 @@ impl Reader {
                 }
                 // Podman writes a null now and then.
                 Some(Ok(None)) => self.docker.metrics().skipped_event(),
-                Some(Err(error))
-                    if matches!(error.kind(), crate::error::ErrorKind::Malformed { .. }) =>
-                {
-                    self.docker.metrics().skipped_event()
-                }
-                Some(Err(error)) => return End::Lost(error),
+                Some(Err(error)) if stream.has_failed() => return End::Lost(error),
+                // An item that is no event: those behind it are as good as any.
+                Some(Err(_)) => self.docker.metrics().skipped_event(),
                 None => {
-                    return End::Lost(Error::malformed(
-                        Operation::EVENTS,
-                        "the engine ended the event stream",
-                    ));
+                    let error =
+                        Error::malformed(Operation::EVENTS, "the engine ended the event stream");
+                    return End::Lost(error.located(None, &stream.origin().endpoint));
                 }
             }
         }
@@ -294,14 +305,7 @@ impl Reader {
         }
         let since = self.seen.resume().unwrap_or_default();
         let request = Request::new(Operation::EVENTS, Method::Get, "/events")
-            .query(
-                "since",
-                format_args!(
-                    "{}.{:09}",
-                    since.div_euclid(1_000_000_000),
-                    since.rem_euclid(1_000_000_000)
-                ),
-            )
+            .query("since", Timestamp::from_unix_nanos(since).to_query())
             .query_some(
                 "filters",
                 (!self.filters.is_empty()).then_some(&self.filters),
@@ -311,9 +315,8 @@ impl Reader {
     }
 
     fn put(&mut self, item: EventItem) {
-        // The consumer hears of what is dropped by the gap that follows once there is room.
-        if self.overflow || self.sender.try_send(Ok(item)).is_err() {
-            self.overflow = true;
+        if self.overflow.load(SeqCst) || self.sender.try_send(Ok(item)).is_err() {
+            self.overflow.store(true, SeqCst);
         }
     }
 }

@@ -171,6 +171,7 @@ impl ByteStream {
             held: bytes::BytesMut::new(),
             splitter: Splitter::default(),
             ended: false,
+            failed: false,
             item: PhantomData,
         }
     }
@@ -385,6 +386,8 @@ pub struct JsonStream<T> {
     held: bytes::BytesMut,
     splitter: Splitter,
     ended: bool,
+    /// Whether it ended with an error.
+    failed: bool,
     item: PhantomData<fn() -> T>,
 }
 
@@ -425,7 +428,7 @@ impl<T: DeserializeOwned> JsonStream<T> {
                 Ok(None) => {}
                 Err(error) => {
                     self.held.clear();
-                    self.ended = true;
+                    (self.ended, self.failed) = (true, true);
                     return Poll::Ready(Some(Err(self.bytes.fail(ErrorKind::Malformed {
                         what: error.to_string(),
                     }))));
@@ -441,7 +444,7 @@ impl<T: DeserializeOwned> JsonStream<T> {
                 }
                 Some(Err(error)) => {
                     self.held.clear();
-                    self.ended = true;
+                    (self.ended, self.failed) = (true, true);
                     return Poll::Ready(Some(Err(error)));
                 }
                 None => self.ended = true,
@@ -461,6 +464,11 @@ impl<T: DeserializeOwned> Stream for JsonStream<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_value(cx)
+    }
+
+    /// Whether the last error was the end of the stream rather than an item of it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
     }
 }
 
