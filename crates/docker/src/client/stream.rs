@@ -159,6 +159,17 @@ impl ByteStream {
         }
     }
 
+    /// A frame that is all of the next chunk, if that has been read whole. Every other case is left to [`poll_data`](Self::poll_data).
+    fn take_frame(&mut self) -> Option<Frame> {
+        let conn = self.conn.as_mut()?;
+        let chunk = self.decoder.whole_chunk(&conn.buf)?;
+        let source = frame::whole(&conn.buf[chunk.clone()])?;
+        self.decoder.skip_chunk();
+        conn.buf.advance(chunk.start + 8);
+        let bytes = conn.buf.split_to(chunk.len() - 8).freeze();
+        Some(Frame { source, bytes })
+    }
+
     fn fail(&mut self, kind: ErrorKind) -> Error {
         self.conn = None;
         self.origin.error(kind)
@@ -270,6 +281,13 @@ impl FrameStream {
                 })
             }));
         };
+        // The usual chunk of a log is one frame.
+        if self.data == 0
+            && decoder.may_end()
+            && let Some(frame) = self.bytes.take_frame()
+        {
+            return Poll::Ready(Some(Ok(frame)));
+        }
         loop {
             if self.data == 0 {
                 match ready!(self.bytes.poll_data(cx)) {
@@ -457,6 +475,11 @@ impl<T> JsonStream<T> {
     pub(crate) fn origin(&self) -> &Origin {
         self.bytes.origin()
     }
+
+    /// Whether the last error was the end of the stream rather than an item of it.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.failed
+    }
 }
 
 impl<T: DeserializeOwned> Stream for JsonStream<T> {
@@ -464,11 +487,6 @@ impl<T: DeserializeOwned> Stream for JsonStream<T> {
 
     fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.get_mut().poll_value(cx)
-    }
-
-    /// Whether the last error was the end of the stream rather than an item of it.
-    pub(crate) fn has_failed(&self) -> bool {
-        self.failed
     }
 }
 

@@ -49,6 +49,22 @@ pub enum Step {
     },
 }
 
+/// The source of a frame that is all of `input`, header and payload: a short cut past [`Decoder::step`]. `None` for anything else, good or
+/// bad: empty frames, pieces, several frames, those of type 3.
+pub fn whole(input: &[u8]) -> Option<Source> {
+    let (&[kind, 0, 0, 0, a, b, c, d], payload) = input.split_first_chunk()? else {
+        return None;
+    };
+    let source = match kind {
+        0 => Source::Stdin,
+        1 => Source::Stdout,
+        2 => Source::Stderr,
+        _ => return None,
+    };
+    let length = u32::from_be_bytes([a, b, c, d]) as usize;
+    (0 < length && length <= MAX_FRAME && length == payload.len()).then_some(source)
+}
+
 /// The decoder of one multiplexed stream.
 #[derive(Debug, Clone, Default)]
 pub struct Decoder {
@@ -243,6 +259,25 @@ mod tests {
                 Item::Bytes(Source::Stdout, b"more".into())
             ]
         );
+    }
+
+    #[test]
+    fn the_short_cut_takes_one_whole_good_frame_and_nothing_else() {
+        assert_eq!(whole(&encode(1, b"out")), Some(Source::Stdout));
+        assert_eq!(whole(&encode(2, b"err")), Some(Source::Stderr));
+        let two = [encode(1, b"a"), encode(1, b"b")].concat();
+        let padded = [1, 0, 1, 0, 0, 0, 0, 1, b'a'];
+        for other in [
+            &two[..],
+            &two[..8],
+            &two[..5],
+            &encode(1, b""),
+            &encode(3, b"x"),
+            &padded,
+            b"",
+        ] {
+            assert_eq!(whole(other), None, "{other:?}");
+        }
     }
 
     #[test]
