@@ -262,10 +262,16 @@ fn ten_thousand_dropped_futures_leave_nothing_behind() {
             );
             // What was kept is good: each of these connections answers with the number it is asked for.
             let kept = docker.idle_connections();
+            let opened = docker.metrics().connections_opened();
             let probes = (0..kept as u64).map(|at| call(&docker, 0, 1_000_000 + batch * 100 + at));
             soon(futures_util::future::join_all(probes)).await;
             started += kept as u64;
             assert_eq!(docker.idle_connections(), kept);
+            assert_eq!(
+                docker.metrics().connections_opened(),
+                opened,
+                "batch {batch} of seed {SEED:#x}: a kept connection was of no use"
+            );
         }
         assert!(
             dropped.iter().all(|count| *count > ROUNDS / 100)
