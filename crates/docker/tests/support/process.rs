@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::sync::{PoisonError, RwLock};
+use std::time::Duration;
 
 use super::eventually;
 
@@ -16,7 +17,11 @@ pub(crate) fn in_memory(test: impl Future<Output = ()>) {
         .start_paused(true)
         .build()
         .unwrap()
-        .block_on(test);
+        .block_on(async {
+            let ended = tokio::time::timeout(Duration::from_secs(365 * 24 * 3600), test).await;
+            // On this clock a year passes at once when there is nothing else to wait for.
+            assert!(ended.is_ok(), "it hangs");
+        });
 }
 
 /// Runs a test with real sockets while no other test of this process runs; afterwards every descriptor and task it opened must be gone.
@@ -28,7 +33,8 @@ pub(crate) fn on_sockets(test: impl Future<Output = ()>) {
         .unwrap()
         .block_on(async {
             let (descriptors, tasks) = (descriptors(), tasks());
-            test.await;
+            let ended = tokio::time::timeout(Duration::from_secs(120), test).await;
+            assert!(ended.is_ok(), "it hangs");
             eventually("all descriptors are closed", || {
                 self::descriptors() == descriptors
             })
