@@ -142,7 +142,7 @@ engine_start() {
 }
 
 install_docker() {
-    local packages=(docker.io iptables)
+    local packages=(docker.io iptables iproute2)
     # Newer releases keep the command in a package of its own.
     ! apt-cache show docker-cli >/dev/null 2>&1 || packages+=(docker-cli)
     install_packages "a Docker Engine" "${packages[@]}"

@@ -1,12 +1,13 @@
 //! An engine that belongs to one test: how it is started, put out of action, and removed with all that it made.
 //!
-//! It shares nothing with the host's engine but the kernel: its files are in a directory of its own, and it makes neither a bridge nor a rule
-//! of a packet filter, so its containers have the host's network.
+//! It shares nothing with the host's engine but the kernel: its files are in a directory of its own, it has a bridge of its own, which is
+//! made for it, and it makes no rule of a packet filter. Its containers have the host's network.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::{Duration, Instant};
 
 use berth_docker::model::{ContainerConfig, CreateContainer, HostConfig};
@@ -30,17 +31,34 @@ const STEP: Duration = Duration::from_millis(50);
 /// Runs a scenario on an engine of its own, or says why not.
 pub(crate) fn with(scenario: impl AsyncFnOnce(&mut Engine)) {
     let Some(main) = main_engine() else { return };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
     let mut engine = Engine::new();
     let directory = engine.directory.path().to_owned();
+    let bridge = engine.bridge.name.clone();
     runtime.block_on(async {
         engine.start().await;
         let image = image(&main).await;
-        engine.patient_client().load_images(Body::Bytes(image.into())).await.expect("the image can be loaded");
+        engine
+            .patient_client()
+            .load_images(Body::Bytes(image.into()))
+            .await
+            .expect("the image can be loaded");
         scenario(&mut engine).await;
     });
     drop(engine);
-    assert_eq!((processes(&directory), mounts(&directory), directory.exists()), (vec![], vec![], false), "something was left behind");
+    assert_eq!(
+        (
+            processes(&directory),
+            mounts(&directory),
+            directory.exists(),
+            Path::new("/sys/class/net").join(bridge).exists()
+        ),
+        (vec![], vec![], false, false),
+        "something was left behind"
+    );
 }
 
 /// The engine that has the image.
@@ -57,7 +75,12 @@ fn main_engine() -> Option<String> {
     if !rustix::process::geteuid().is_root() {
         return skip("only root can start an engine of its own");
     }
-    if Command::new("dockerd").arg("--version").stdout(Stdio::null()).status().is_err() {
+    if Command::new("dockerd")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_err()
+    {
         assert!(!in_ci, "there is no dockerd on the PATH");
         return skip("there is no dockerd on the PATH");
     }
@@ -70,7 +93,10 @@ async fn image(main: &str) -> Vec<u8> {
     if let Some(bytes) = IMAGE_FILE.get() {
         return bytes.clone();
     }
-    let mut pieces = client(main, LIMIT).save_images(&[IMAGE]).await.expect("the engine of BERTH_TEST_ENGINE has the image; see dev/sample-image");
+    let mut pieces = client(main, LIMIT)
+        .save_images(&[IMAGE])
+        .await
+        .expect("the engine of BERTH_TEST_ENGINE has the image; see dev/sample-image");
     let mut bytes = Vec::new();
     while let Some(piece) = pieces.next().await {
         bytes.extend_from_slice(&piece.unwrap());
@@ -79,12 +105,19 @@ async fn image(main: &str) -> Vec<u8> {
 }
 
 pub(crate) fn client(endpoint: &str, deadline: Duration) -> Docker {
-    Docker::builder(ConnectOptions::new(Endpoint::parse(endpoint, false).unwrap())).deadline(deadline).build().unwrap()
+    Docker::builder(ConnectOptions::new(
+        Endpoint::parse(endpoint, false).unwrap(),
+    ))
+    .deadline(deadline)
+    .build()
+    .unwrap()
 }
 
 /// What has to happen within [`LIMIT`].
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(LIMIT, future).await.unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
+    tokio::time::timeout(LIMIT, future)
+        .await
+        .unwrap_or_else(|_| panic!("not within {LIMIT:?}: {what}"))
 }
 
 /// Looks until there is something.
@@ -115,13 +148,63 @@ pub(crate) struct Engine {
     pub(crate) endpoint: String,
     directory: tempfile::TempDir,
     dockerd: Option<Child>,
+    bridge: Bridge,
+}
+
+/// A bridge for one engine. With none an engine deletes the interface `docker0`, be it another engine's.
+struct Bridge {
+    name: String,
+}
+
+impl Bridge {
+    fn new() -> Self {
+        static MADE: AtomicU8 = AtomicU8::new(1);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        // At most 15 bytes. The addresses are those set aside for measurements (RFC 2544), which no host has.
+        let bridge = Self {
+            name: format!("outage{}-{number}", std::process::id() % 100_000),
+        };
+        ip(&["link", "add", "name", &bridge.name, "type", "bridge"]).unwrap();
+        let address = format!("198.18.{number}.1/24");
+        ip(&["address", "add", &address, "dev", &bridge.name]).unwrap();
+        bridge
+    }
+}
+
+impl Drop for Bridge {
+    fn drop(&mut self) {
+        if let Err(error) = ip(&["link", "delete", &self.name]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+/// Runs iproute2's `ip`.
+fn ip(arguments: &[&str]) -> Result<(), String> {
+    let output = Command::new("ip")
+        .args(arguments)
+        .output()
+        .map_err(|error| format!("ip (package iproute2) cannot be run: {error}"))?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let words = String::from_utf8_lossy(&output.stderr).into_owned();
+    Err(format!("ip {}: {words}", arguments.join(" ")))
 }
 
 impl Engine {
     fn new() -> Self {
         // A socket's path has at most 107 bytes, and containerd's is deep.
-        let directory = tempfile::Builder::new().prefix("outage-").tempdir_in("/tmp").unwrap();
-        Self { endpoint: format!("unix://{}/sock", directory.path().display()), directory, dockerd: None }
+        let directory = tempfile::Builder::new()
+            .prefix("outage-")
+            .tempdir_in("/tmp")
+            .unwrap();
+        Self {
+            endpoint: format!("unix://{}/sock", directory.path().display()),
+            directory,
+            dockerd: None,
+            bridge: Bridge::new(),
+        }
     }
 
     /// A client with a short deadline.
@@ -138,9 +221,16 @@ impl Engine {
     pub(crate) async fn start(&mut self) {
         assert!(self.dockerd.is_none(), "it runs already");
         let path = |name: &str| self.directory.path().join(name);
-        let log = File::options().create(true).append(true).open(path("log")).unwrap();
+        // Not the host's configuration.
+        fs::write(path("config"), "{}").unwrap();
+        let log = File::options()
+            .create(true)
+            .append(true)
+            .open(path("log"))
+            .unwrap();
         let child = Command::new("dockerd")
-            .arg("--config-file=/dev/null/none")
+            .arg("--config-file")
+            .arg(path("config"))
             .args(["--host", &self.endpoint])
             .arg("--data-root")
             .arg(path("data"))
@@ -148,7 +238,12 @@ impl Engine {
             .arg(path("x"))
             .arg("--pidfile")
             .arg(path("pid"))
-            .args(["--bridge=none", "--iptables=false", "--ip6tables=false", "--ip-forward=false"])
+            .args(["--bridge", &self.bridge.name])
+            .args([
+                "--iptables=false",
+                "--ip6tables=false",
+                "--ip-forward=false",
+            ])
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -167,7 +262,14 @@ impl Engine {
     /// Ends the engine, as the outage does.
     pub(crate) async fn end(&mut self, outage: Outage) {
         let mut dockerd = self.dockerd.take().expect("it runs");
-        signal(dockerd.id(), if matches!(outage, Outage::Kill) { Signal::KILL } else { Signal::TERM });
+        signal(
+            dockerd.id(),
+            if matches!(outage, Outage::Kill) {
+                Signal::KILL
+            } else {
+                Signal::TERM
+            },
+        );
         // Put back when it does not end, so that it is cleaned up.
         let begun = Instant::now();
         while dockerd.try_wait().unwrap().is_none() {
@@ -176,6 +278,13 @@ impl Engine {
                 panic!("dockerd does not end");
             }
             tokio::time::sleep(STEP).await;
+        }
+        if matches!(outage, Outage::Kill) {
+            // Its containerd dies with it. Where nobody reaps orphans, the next dockerd would take that for a living one by this file.
+            let file = self.directory.path().join("x/containerd/containerd.pid");
+            let pid: u32 = fs::read_to_string(&file).unwrap().trim().parse().unwrap();
+            until("containerd is dead", async || is_dead(pid).then_some(())).await;
+            fs::remove_file(file).unwrap();
         }
     }
 
@@ -194,7 +303,11 @@ impl Engine {
 
     /// Starts a container that runs a script, and gives its ID.
     pub(crate) async fn serve(&self, docker: &Docker, name: &str, script: &str) -> String {
-        let id = docker.create_container(&shell(name, script)).await.unwrap().id;
+        let id = docker
+            .create_container(&shell(name, script))
+            .await
+            .unwrap()
+            .id;
         docker.start_container(&id).await.unwrap();
         id
     }
@@ -209,7 +322,10 @@ pub(crate) fn shell(name: &str, script: &str) -> CreateContainer {
             cmd: ["sh", "-c", script].map(str::to_owned).into(),
             ..ContainerConfig::default()
         },
-        host_config: HostConfig { network_mode: "host".to_owned(), ..HostConfig::default() },
+        host_config: HostConfig {
+            network_mode: "host".to_owned(),
+            ..HostConfig::default()
+        },
         ..CreateContainer::default()
     }
 }
@@ -220,13 +336,22 @@ impl Drop for Engine {
         if std::thread::panicking() {
             let log = fs::read_to_string(directory.join("log")).unwrap_or_default();
             let lines: Vec<_> = log.lines().collect();
-            eprintln!("the last lines of dockerd:\n{}", lines[lines.len().saturating_sub(30)..].join("\n"));
+            eprintln!(
+                "the last lines of dockerd:\n{}",
+                lines[lines.len().saturating_sub(30)..].join("\n")
+            );
         }
         // Asked to end, it ends its containers.
         if let Some(dockerd) = &mut self.dockerd {
             signal(dockerd.id(), Signal::CONT);
             signal(dockerd.id(), Signal::TERM);
-            if waited(|| dockerd.try_wait().is_ok_and(|status: Option<ExitStatus>| status.is_some())).is_err() {
+            if waited(|| {
+                dockerd
+                    .try_wait()
+                    .is_ok_and(|status: Option<ExitStatus>| status.is_some())
+            })
+            .is_err()
+            {
                 signal(dockerd.id(), Signal::KILL);
                 let _ = dockerd.wait();
             }
@@ -235,12 +360,16 @@ impl Drop for Engine {
         let gone = waited(|| {
             let left = processes(directory);
             for pid in &left {
-                children(*pid).into_iter().for_each(|child| signal(child, Signal::KILL));
+                children(*pid)
+                    .into_iter()
+                    .for_each(|child| signal(child, Signal::KILL));
             }
             left.is_empty()
         });
         if gone.is_err() {
-            processes(directory).into_iter().for_each(|pid| signal(pid, Signal::KILL));
+            processes(directory)
+                .into_iter()
+                .for_each(|pid| signal(pid, Signal::KILL));
         }
         for mount in mounts(directory).iter().rev() {
             let _ = Command::new("umount").arg("-l").arg(mount).status();
@@ -268,24 +397,44 @@ pub(crate) fn signal(pid: u32, signal: Signal) {
 /// The processes that were started with a path below the directory: dockerd, containerd, shims.
 fn processes(directory: &Path) -> Vec<u32> {
     let directory = directory.to_str().unwrap();
-    pids().filter(|pid| fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|line| String::from_utf8_lossy(&line).contains(directory))).collect()
+    pids()
+        .filter(|pid| {
+            fs::read(format!("/proc/{pid}/cmdline"))
+                .is_ok_and(|line| String::from_utf8_lossy(&line).contains(directory))
+        })
+        .collect()
 }
 
 fn children(parent: u32) -> Vec<u32> {
-    let is_child = |pid: &u32| {
-        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-        // pid (name) state parent …; the name may contain anything.
-        stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)).is_some_and(|found| found == parent.to_string())
-    };
-    pids().filter(is_child).collect()
+    pids()
+        .filter(|pid| state_and_parent(*pid).is_some_and(|(_, found)| found == parent))
+        .collect()
+}
+
+/// Whether the process has ended, reaped or not.
+fn is_dead(pid: u32) -> bool {
+    state_and_parent(pid).is_none_or(|(state, _)| state == "Z")
+}
+
+fn state_and_parent(pid: u32) -> Option<(String, u32)> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // pid (name) state parent …; the name may contain anything.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.to_owned(), fields.next()?.parse().ok()?))
 }
 
 fn pids() -> impl Iterator<Item = u32> {
-    fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+    fs::read_dir("/proc")
+        .unwrap()
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
 }
 
 /// The mounts below the directory, the outer ones first.
 fn mounts(directory: &Path) -> Vec<PathBuf> {
     let all = fs::read_to_string("/proc/self/mountinfo").unwrap();
-    all.lines().filter_map(|line| line.split(' ').nth(4)).map(PathBuf::from).filter(|path| path.starts_with(directory)).collect()
+    all.lines()
+        .filter_map(|line| line.split(' ').nth(4))
+        .map(PathBuf::from)
+        .filter(|path| path.starts_with(directory))
+        .collect()
 }

@@ -1,7 +1,11 @@
 //! An engine that is killed, stopped for a while, and restarted under everything that uses it. Each test has an engine of its own, which is the
 //! real one, and leaves nothing behind.
 
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::expect_used,
+    clippy::unwrap_used,
+    reason = "a test fails by panicking"
+)]
 
 mod client;
 mod engine;

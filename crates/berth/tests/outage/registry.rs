@@ -35,7 +35,8 @@ impl Relay {
         // Ends with the process.
         std::thread::spawn(move || {
             for client in listener.incoming().map_while(Result::ok) {
-                let server = TcpStream::connect(&registry).expect("the registry of BERTH_TEST_REGISTRY answers");
+                let server = TcpStream::connect(&registry)
+                    .expect("the registry of BERTH_TEST_REGISTRY answers");
                 let (from, to) = (client.try_clone().unwrap(), server.try_clone().unwrap());
                 std::thread::spawn(move || copy(from, to, |_| {}));
                 let gate = shared.clone();
