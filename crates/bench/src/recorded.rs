@@ -63,9 +63,16 @@ pub fn json_reply(engine: &str, body: &[u8]) -> Vec<u8> {
     reply
 }
 
-/// A list of `count` containers, made from the recorded list by repeating its rows with other ids, names, image ids and
-/// label values.
-pub fn container_list(engine: &str, count: usize) -> Vec<u8> {
+/// The body of a list of `count` containers, made from the recorded list by repeating its rows with other ids, names and
+/// image ids. `labels` gives the labels of each row; they are added to those of the recording.
+///
+/// # Panics
+/// When the recording is not a list.
+pub fn container_list(
+    engine: &str,
+    count: usize,
+    labels: impl Fn(usize) -> Vec<(&'static str, String)>,
+) -> Vec<u8> {
     let rows: Vec<serde_json::Value> =
         serde_json::from_slice(&body(engine, "containers-list.json"))
             .expect("the recorded list is a list");
@@ -77,10 +84,15 @@ pub fn container_list(engine: &str, count: usize) -> Vec<u8> {
             if let Some(name) = row["Names"].get_mut(0) {
                 *name = format!("{}-{index}", name.as_str().unwrap_or_default()).into();
             }
-            if let Some(labels) = row["Labels"].as_object_mut() {
-                for value in labels.values_mut() {
+            if let Some(all) = row["Labels"].as_object_mut() {
+                for value in all.values_mut() {
                     *value = format!("{}-{index}", value.as_str().unwrap_or_default()).into();
                 }
+                all.extend(
+                    labels(index)
+                        .into_iter()
+                        .map(|(key, value)| (key.to_owned(), value.into())),
+                );
             }
             row
         })
@@ -88,6 +100,44 @@ pub fn container_list(engine: &str, count: usize) -> Vec<u8> {
     let mut text = serde_json::to_vec(&list).expect("JSON from JSON");
     text.push(b'\n');
     text
+}
+
+/// The labels that the container of a pod has: the keys are those of dockershim, which berth uses too.
+pub fn pod_labels(index: usize) -> Vec<(&'static str, String)> {
+    let uid = &hex(index as u64 + 5_000_000)[..32];
+    let pod = format!("web-{}-{index}", &uid[..9]);
+    vec![
+        (
+            "annotation.io.kubernetes.container.hash",
+            uid[..8].to_owned(),
+        ),
+        (
+            "annotation.io.kubernetes.container.restartCount",
+            (index % 7).to_string(),
+        ),
+        (
+            "annotation.io.kubernetes.container.terminationMessagePath",
+            "/dev/termination-log".to_owned(),
+        ),
+        (
+            "annotation.io.kubernetes.container.terminationMessagePolicy",
+            "File".to_owned(),
+        ),
+        (
+            "annotation.io.kubernetes.pod.terminationGracePeriod",
+            "30".to_owned(),
+        ),
+        (
+            "io.kubernetes.container.logpath",
+            format!("/var/log/pods/default_{pod}_{uid}/web/0.log"),
+        ),
+        ("io.kubernetes.container.name", "web".to_owned()),
+        ("io.kubernetes.docker.type", "container".to_owned()),
+        ("io.kubernetes.pod.name", pod),
+        ("io.kubernetes.pod.namespace", "default".to_owned()),
+        ("io.kubernetes.pod.uid", uid.to_owned()),
+        ("io.kubernetes.sandbox.id", hex(index as u64 + 9_000_000)),
+    ]
 }
 
 /// The head of a log follow.
@@ -174,11 +224,15 @@ mod tests {
     #[test]
     fn a_scaled_list_has_no_row_twice() {
         let list: Vec<serde_json::Value> =
-            serde_json::from_slice(&container_list(NEW, 100)).unwrap();
+            serde_json::from_slice(&container_list(NEW, 100, pod_labels)).unwrap();
         let ids: std::collections::BTreeSet<_> =
             list.iter().map(|row| row["Id"].as_str().unwrap()).collect();
         assert_eq!((list.len(), ids.len()), (100, 100));
         assert!(ids.iter().all(|id| id.len() == 64));
+        assert!(
+            list.iter()
+                .all(|row| row["Labels"].as_object().unwrap().len() >= 12)
+        );
     }
 
     #[test]

@@ -13,7 +13,13 @@ const ROUNDS: usize = 61;
 const CALLS: usize = 3;
 
 pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Row>, String> {
-    let engine = Engine::find(runtime)?;
+    let engine = match Engine::find(runtime) {
+        Ok(engine) => engine,
+        Err(reason) => {
+            eprintln!("exec is not measured: {reason}");
+            return Ok(Vec::new());
+        }
+    };
     let bollard = engine.bollard(runtime)?;
     let sleeper = Sleeper::start(&engine, runtime)?;
     let container = sleeper.id.as_str();

@@ -12,13 +12,16 @@ const CALLS: usize = 10;
 const CONTAINERS: usize = 1000;
 
 pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Row>, String> {
-    let mut rows = one(runtime, NEW)?;
-    rows.extend(one(runtime, OLD)?);
+    let pods = |engine| recorded::container_list(engine, CONTAINERS, recorded::pod_labels);
+    let bare = |engine| recorded::container_list(engine, CONTAINERS, |_| Vec::new());
+    let mut rows = one(runtime, NEW, "of pods", pods(NEW))?;
+    rows.extend(one(runtime, OLD, "of pods", pods(OLD))?);
+    rows.extend(one(runtime, NEW, "without labels", bare(NEW))?);
+    rows.extend(one(runtime, OLD, "without labels", bare(OLD))?);
     Ok(rows)
 }
 
-fn one(runtime: &Runtime, engine: &str) -> Result<Vec<Row>, String> {
-    let body = recorded::container_list(engine, CONTAINERS);
+fn one(runtime: &Runtime, engine: &str, which: &str, body: Vec<u8>) -> Result<Vec<Row>, String> {
     let reply = recorded::json_reply(engine, &body);
     let length = reply.len();
     let server = Replay::start(vec![
@@ -63,7 +66,7 @@ fn one(runtime: &Runtime, engine: &str) -> Result<Vec<Row>, String> {
         ],
     );
     let what = format!(
-        "list of 1,000 ({:.2} MB, {engine})",
+        "list of 1,000 {which} ({:.2} MB, {engine})",
         body.len() as f64 / 1e6
     );
     Ok(vec![

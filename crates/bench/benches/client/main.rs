@@ -10,6 +10,7 @@ use tokio::runtime::Runtime;
 mod engine;
 mod exec;
 mod follow;
+mod idle;
 mod inspect;
 mod list;
 mod ping;
@@ -17,16 +18,33 @@ mod ping;
 /// A bench: the name that chooses it, and what runs it. What cannot be measured here is an error that says why.
 type Bench = (&'static str, fn(&Runtime) -> Result<Vec<Row>, String>);
 
-const BENCHES: [Bench; 5] = [
+const BENCHES: [Bench; 6] = [
     ("inspect", inspect::run),
     ("ping", ping::run),
     ("list", list::run),
     ("follow", follow::run),
+    ("idle", idle::run),
     ("exec", exec::run),
 ];
 
 fn main() -> ExitCode {
     let mut asked: Vec<String> = std::env::args().skip(1).collect();
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("there is no runtime: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    if let [role, who, socket] = &asked[..]
+        && role == idle::CLIENT
+    {
+        idle::client_main(&runtime, who, socket.as_ref());
+        return ExitCode::SUCCESS;
+    }
     // Cargo gives this to benches and leaves it out when it runs them as tests, which would measure a debug build.
     let Some(at) = asked.iter().position(|argument| argument == "--bench") else {
         println!("not measured: use cargo bench -p berth-bench");
@@ -45,16 +63,6 @@ fn main() -> ExitCode {
         );
         return ExitCode::from(2);
     }
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
-        Ok(runtime) => runtime,
-        Err(error) => {
-            eprintln!("there is no runtime: {error}");
-            return ExitCode::from(2);
-        }
-    };
     let mut table = Table::default();
     let mut failed = false;
     for (name, run) in BENCHES {
