@@ -17,6 +17,7 @@ on_the_fake! {
     names_that_are_wrong_are_told_by_code_and_words,
     the_default_container_annotation_is_honoured,
     bytes_pass_unchanged,
+    the_instance_before_the_current_one_is_shown,
     lines_are_chosen_and_marked,
     a_follow_goes_on_until_the_container_ends,
     several_containers_are_followed_together,

@@ -563,6 +563,15 @@ fn oom_score_adj(info: &Info, engine: &Engine) -> Check {
 
 fn bridge(engine: &Engine) -> Check {
     const NAME: &str = "network";
+    if let Some(interface) = &engine.missing_interface {
+        return Check::problem(
+            NAME,
+            format!(
+                "the interface {interface} of the network \"bridge\" has gone from this host: pods without hostNetwork cannot start"
+            ),
+            "restart the engine, which makes it again (systemctl restart docker)",
+        );
+    }
     match &engine.networks {
         Err(error) => Check::unknown(NAME, error),
         Ok(names) => match names

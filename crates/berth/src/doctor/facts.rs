@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use berth_docker::api::ListContainers;
-use berth_docker::model::{Filters, Info, Ping, Version};
+use berth_docker::model::{Filters, Info, Network, Ping, Version};
 use berth_docker::{ApiVersion, ConnectReason, Docker, Endpoint, ErrorKind};
 use berth_pod::oom::ProcessFacts;
 use berth_pod::pause::PauseImage;
@@ -96,6 +96,8 @@ pub(crate) struct Engine {
     pub(crate) info: Result<Info, String>,
     /// The names of its networks.
     pub(crate) networks: Result<Vec<String>, String>,
+    /// The interface of its default bridge, if that should be among ours and is not.
+    pub(crate) missing_interface: Option<String>,
     /// How far its clock is ahead of ours, in seconds, and how uncertain that is.
     pub(crate) clock: Option<(f64, f64)>,
     /// The file system of its data.
@@ -178,12 +180,16 @@ async fn look(docker: Docker, endpoint: &Endpoint, ping: Ping) -> Engine {
         .ok()
         .and_then(|info| Some(skew(info.system_time?.into(), asked, SystemTime::now())));
     let networks = docker.list_networks(&Filters::new()).await.map_err(words);
-    let networks =
-        networks.map(|networks| networks.into_iter().map(|network| network.name).collect());
     let listener = match endpoint {
         Endpoint::Unix { .. } => docker.listener_process_id().await,
         _ => None,
     };
+    let missing_interface = match (&networks, listener) {
+        (Ok(networks), Some(pid)) if shares_network(pid) => missing_interface(networks),
+        _ => None,
+    };
+    let networks =
+        networks.map(|networks| networks.into_iter().map(|network| network.name).collect());
     let runtime = Runtime::new(docker);
     let process = runtime.engine_process().await;
     let (disk, log_limit) = match &info {
@@ -207,6 +213,7 @@ async fn look(docker: Docker, endpoint: &Endpoint, ping: Ping) -> Engine {
         api,
         info,
         networks,
+        missing_interface,
         clock,
         disk,
         process,
@@ -233,6 +240,30 @@ fn is_here(endpoint: &Endpoint, info: &Info) -> bool {
     matches!(endpoint, Endpoint::Unix { .. })
         && kernel.trim() == info.kernel_version
         && name.trim() == info.name
+}
+
+/// Whether the process has the same network interfaces as we. A rootless engine has its own.
+fn shares_network(pid: i32) -> bool {
+    let namespace = |process: &str| fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    let ours = namespace("self");
+    ours.is_some() && ours == namespace(&pid.to_string())
+}
+
+/// The interface that the network `bridge` names but this host lacks.
+fn missing_interface(networks: &[Network]) -> Option<String> {
+    let bridge = networks.iter().find(|network| network.name == "bridge")?;
+    let name = bridge.options.get("com.docker.network.bridge.name")?;
+    let table = fs::read_to_string("/proc/self/net/dev").ok()?;
+    (!has_interface(&table, name)).then(|| name.to_owned())
+}
+
+/// Whether `/proc/net/dev` has a line for it: two lines of headings, then `name: numbers`.
+fn has_interface(table: &str, name: &str) -> bool {
+    let names = table
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.split_once(':'));
+    names.into_iter().any(|(known, _)| known.trim() == name)
 }
 
 fn disk(root: &Path) -> Result<Disk, String> {
@@ -475,6 +506,13 @@ mod tests {
         assert_eq!(limit_in_config(Some(" ")), Ok(None));
         assert_eq!(limit_in_config(None), Ok(None));
         assert!(limit_in_config(Some("{")).is_err());
+    }
+
+    #[test]
+    fn an_interface_is_looked_up_by_its_whole_name() {
+        let table = "Inter-|   Receive\n face |bytes\n    lo:  12 0\n docker0:9 0\n";
+        assert!(has_interface(table, "docker0") && has_interface(table, "lo"));
+        assert!(!has_interface(table, "docker") && !has_interface(table, " face |bytes"));
     }
 
     #[test]

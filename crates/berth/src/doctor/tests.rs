@@ -40,6 +40,7 @@ fn healthy() -> Engine {
             ..Default::default()
         }),
         networks: Ok(vec!["bridge".into(), "host".into(), "none".into()]),
+        missing_interface: None,
         clock: Some((0.1, 0.01)),
         disk: Ok(Disk {
             total: 100 * GIB,
@@ -335,6 +336,14 @@ fn oom_score_adj_follows_from_the_engines_process() {
         info.security_options.push("name=rootless".into());
     };
     is(&with("oom_score_adj", rootless), Level::Warning, "rootless");
+}
+
+#[test]
+fn a_bridge_without_its_interface_is_a_problem() {
+    let gone = with("network", |engine, _| {
+        engine.missing_interface = Some("docker0".into());
+    });
+    is(&gone, Level::Problem, "the interface docker0");
 }
 
 #[test]

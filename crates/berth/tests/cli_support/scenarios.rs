@@ -94,6 +94,15 @@ pub(crate) fn bytes_pass_unchanged(target: &Target) {
     assert_eq!(pod.berth("logs", &[]).stdout, wanted);
 }
 
+pub(crate) fn the_instance_before_the_current_one_is_shown(target: &Target) {
+    let pod = target.pod("previous", &[("app", "echo first")]);
+    logged(&pod, "app", "first");
+    target.start_again(&pod, "echo second; sleep 1000");
+    logged(&pod, "app", "second");
+    assert_eq!(stdout(&pod.berth("logs", &["-p"])), "first\n");
+    assert_eq!(stdout(&pod.berth("logs", &[])), "second\n");
+}
+
 pub(crate) fn lines_are_chosen_and_marked(target: &Target) {
     let pod = target.pod(
         "lines",
@@ -289,7 +298,10 @@ pub(crate) fn an_exec_takes_our_input_to_its_end(target: &Target) {
 }
 
 pub(crate) fn a_container_that_does_not_run_is_told(target: &Target) {
-    let pod = target.pod("ended", &[("app", "exit 3")]);
+    let script = "while [ ! -e /tmp/go ]; do sleep 0.1; done; exit 3";
+    let pod = target.pod("ended", &[("app", script)]);
+    let output = pod.berth("exec", &["--", "touch", "/tmp/go"]);
+    assert!(output.status.success(), "{}", stderr(&output));
     let mut words = String::new();
     until("the container's end", || {
         let output = pod.berth("exec", &["--", "true"]);
