@@ -183,7 +183,7 @@ impl PodFound {
             match one {
                 Observed::Sandbox(sandbox) => {
                     identity.get_or_insert_with(|| sandbox.pod.clone());
-                    sandboxes.push(sandbox.clone());
+                    sandboxes.push((**sandbox).clone());
                 }
                 Observed::Container(container) => {
                     identity.get_or_insert_with(|| container.pod.clone());
@@ -191,10 +191,10 @@ impl PodFound {
                         .iter_mut()
                         .find(|group| group.name == container.name)
                     {
-                        Some(group) => group.instances.push(container.clone()),
+                        Some(group) => group.instances.push((**container).clone()),
                         None => containers.push(Instances {
                             name: container.name.clone(),
-                            instances: vec![container.clone()],
+                            instances: vec![(**container).clone()],
                         }),
                     }
                 }
@@ -269,10 +269,11 @@ impl PodFound {
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeMap;
+    use std::sync::Arc;
     use std::time::{Duration, SystemTime};
 
     use berth_pod::observe::State;
-    use berth_pod::spec::{ContainerId, SandboxId};
+    use berth_pod::spec::{ContainerId, PidMode, Resources, SandboxId};
 
     use super::*;
 
@@ -289,7 +290,7 @@ mod tests {
     }
 
     fn container(name: &str, attempt: u32, created: u64) -> Observed {
-        Observed::Container(Container {
+        Observed::Container(Arc::new(Container {
             id: ContainerId::new(format!("{name}-{attempt}")),
             pod: identity("default", "web"),
             sandbox: SandboxId::new("s"),
@@ -299,14 +300,26 @@ mod tests {
             state: State::Created,
             image: "image".into(),
             image_id: "sha256:0".into(),
+            process: 0,
+            image_name: "image".into(),
+            user: String::new(),
+            groups: Vec::new(),
+            resources: Resources::default(),
+            mounts: Vec::new(),
+            stop_signal: String::new(),
             tty: false,
+            stdin: false,
+            stdin_once: false,
+            log_path: None,
+            upper_directory: None,
+            labels_name_pod: false,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-        })
+        }))
     }
 
     fn sandbox(annotations: &[(&str, &str)]) -> Observed {
-        Observed::Sandbox(Sandbox {
+        Observed::Sandbox(Arc::new(Sandbox {
             id: SandboxId::new("s"),
             pod: identity("default", "web"),
             attempt: 0,
@@ -314,13 +327,20 @@ mod tests {
             running: true,
             ip: None,
             host_network: false,
-            host_pid: false,
+            pid: PidMode::Container,
+            host_ipc: false,
+            process: 7,
+            additional_ips: Vec::new(),
+            runtime_handler: String::new(),
+            runtime: "runc".into(),
+            cgroup_parent: String::new(),
+            labels_name_pod: false,
             labels: BTreeMap::new(),
             annotations: annotations
                 .iter()
                 .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
                 .collect(),
-        })
+        }))
     }
 
     fn chosen(pod: &PodFound, name: Option<&str>) -> Result<String, (u8, String)> {

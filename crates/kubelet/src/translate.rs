@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use berth_pod::spec::{
-    ContainerSpec, Dns, Mount, MountSource, PodIdentity, PodVolume, PortMapping, Protocol,
-    Resources, SandboxSpec, Security,
+    ContainerSpec, Dns, Mount, MountSource, Pid, PidMode, PodIdentity, PodVolume, PortMapping,
+    Protocol, Resources, SandboxSpec, Security, User,
 };
 
 use crate::env::{self, Facts};
@@ -28,6 +28,13 @@ pub const GRACE_PERIOD: &str = "io.kubernetes.pod.terminationGracePeriod";
 const GUARANTEED_OOM_SCORE_ADJ: i32 = -997;
 /// `oom_score_adj` of a container of a BestEffort pod (Kubernetes: `besteffortOOMScoreAdj`).
 const BEST_EFFORT_OOM_SCORE_ADJ: i32 = 1000;
+
+/// The CPU weight of one core (cgroup v1 `cpu.shares`, which Docker converts for v2).
+const SHARES_PER_CPU: u64 = 1024;
+/// The period of the CPU quota, in microseconds: the kernel's default.
+const QUOTA_PERIOD: u64 = 100_000;
+/// The least quota the kernel takes, in microseconds.
+const MIN_QUOTA: i64 = 1_000;
 
 /// Who the pod is.
 pub fn identity(pod: &Pod) -> PodIdentity {
@@ -76,7 +83,11 @@ pub fn sandbox(
         image: image.map(str::to_owned),
         hostname: pod.hostname().to_owned(),
         host_network: spec.host_network,
-        host_pid: spec.host_pid,
+        pid: if spec.host_pid {
+            PidMode::Host
+        } else {
+            PidMode::Container
+        },
         host_ipc: spec.host_ipc,
         ports,
         dns: dns(pod, host_resolver),
@@ -84,6 +95,7 @@ pub fn sandbox(
         volumes: volumes.collect(),
         labels: pod.metadata.labels.clone(),
         annotations: annotations(pod, SANDBOX_HASH, hash),
+        ..SandboxSpec::default()
     }
 }
 
@@ -181,9 +193,6 @@ pub fn container(
     let resolved = env::resolve(pod, container, facts);
     let security = pod.effective_security(container);
     let resources = &container.resources;
-    let milli = |quantity: Option<Quantity>| {
-        quantity.map(|quantity| u64::try_from(quantity.millis()).unwrap_or_default())
-    };
     let mounts = container.volume_mounts.iter().filter_map(|mount| {
         let volume = pod.volume(&mount.name)?;
         let sub_path = mount.sub_path.clone().unwrap_or_default();
@@ -208,9 +217,8 @@ pub fn container(
             },
         };
         Some(Mount {
-            source,
-            path: mount.mount_path.clone(),
             read_only: mount.read_only,
+            ..Mount::new(source, mount.mount_path.clone())
         })
     });
     ContainerSpec {
@@ -222,14 +230,9 @@ pub fn container(
         env: resolved.env,
         working_dir: container.working_dir.clone(),
         mounts: mounts.collect(),
-        resources: Resources {
-            cpu_request_milli: milli(resources.requests.cpu),
-            cpu_limit_milli: milli(resources.limits.cpu),
-            memory_request: resources.requests.memory.map(bytes),
-            memory_limit: resources.limits.memory.map(bytes),
-        },
+        resources: kernel_resources(resources),
         security: Security {
-            user: security.run_as_user.map(i64::from),
+            user: security.run_as_user.map(|user| User::Id(user.into())),
             group: security.run_as_group.map(i64::from),
             supplemental_groups: security
                 .supplemental_groups
@@ -243,13 +246,40 @@ pub fn container(
             no_new_privileges: security.allow_privilege_escalation == Some(false),
             add_capabilities: security.capabilities.add,
             drop_capabilities: security.capabilities.drop,
+            ..Security::default()
         },
+        pid: if pod.spec.host_pid {
+            Pid::Host
+        } else {
+            Pid::Own
+        },
+        host_network: pod.spec.host_network,
         stdin: container.stdin,
         stdin_once: container.stdin_once,
         tty: container.tty,
         oom_score_adj: oom_score_adj(pod, container, host_memory),
         labels: BTreeMap::new(),
         annotations: annotations(pod, CONTAINER_HASH, hash),
+        ..ContainerSpec::default()
+    }
+}
+
+/// Requests and limits in the kernel's units.
+fn kernel_resources(resources: &pod::Resources) -> Resources {
+    let milli =
+        |quantity: Quantity| -> u64 { u64::try_from(quantity.millis()).unwrap_or_default() };
+    let limit = resources.limits.cpu.map(milli);
+    // A limit without a request is also the request, as the API server would have filled in.
+    let request = resources.requests.cpu.map(milli).or(limit);
+    Resources {
+        cpu_shares: request.map(|milli| milli.saturating_mul(SHARES_PER_CPU) / 1000),
+        cpu_quota: limit.map(|milli| {
+            let quota = milli.saturating_mul(QUOTA_PERIOD / 1000);
+            i64::try_from(quota).unwrap_or(i64::MAX).max(MIN_QUOTA)
+        }),
+        cpu_period: limit.map(|_| QUOTA_PERIOD),
+        memory: resources.limits.memory.map(bytes),
+        ..Resources::default()
     }
 }
 

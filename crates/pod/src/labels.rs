@@ -23,6 +23,10 @@ pub const TYPE_SANDBOX: &str = "podsandbox";
 pub const TYPE_CONTAINER: &str = "container";
 /// The sandbox a container belongs to.
 pub const SANDBOX_ID: &str = "io.kubernetes.sandbox.id";
+/// The absolute path of the container's log in CRI format, as dockershim labelled it.
+pub const LOG_PATH: &str = "io.kubernetes.container.logpath";
+/// What was asked for and cannot be read back from the engine (see [`crate::request`]).
+pub const REQUEST: &str = "berth.request";
 /// What precedes the key of an annotation that is kept as a label.
 pub const ANNOTATION_PREFIX: &str = "annotation.";
 /// The name of the sandbox among the pod's containers.
@@ -55,6 +59,20 @@ pub fn volume_name(volume: &str, pod: &PodIdentity) -> String {
         uid,
     } = pod;
     format!("k8s_{volume}_{name}_{namespace}_{uid}")
+}
+
+/// The labels that name a pod, and one of its containers, as the upstream kubelet gives them.
+pub fn naming<'a>(
+    pod: &'a PodIdentity,
+    container: Option<&'a str>,
+) -> impl Iterator<Item = (&'static str, &'a str)> {
+    [
+        (POD_NAME, pod.name.as_str()),
+        (POD_NAMESPACE, &pod.namespace),
+        (POD_UID, &pod.uid),
+    ]
+    .into_iter()
+    .chain(container.map(|name| (CONTAINER_NAME, name)))
 }
 
 /// The pod that labels name; `None` when they are not those of a pod's container.

@@ -4,13 +4,16 @@
 //! read back from labels ([`observe`]); there is no other record.
 
 pub mod config;
+pub mod engine;
 pub mod image;
 pub mod labels;
 pub mod observe;
 pub mod oom;
 pub mod pause;
+pub mod request;
 mod runtime;
 pub mod spec;
+mod users;
 mod volume;
 
 pub use runtime::{Error, Runtime};

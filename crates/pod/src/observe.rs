@@ -1,12 +1,16 @@
 //! What the engine has of our pods, read from its containers and their labels.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use berth_docker::model::{ContainerInspect, ContainerStatus, TextMap};
+use berth_docker::model::{ContainerInspect, ContainerStatus, HostConfig, MountType, TextMap};
 
 use crate::labels;
-use crate::spec::{ContainerId, PodIdentity, SandboxId};
+use crate::request::{ContainerRequest, SandboxRequest};
+use crate::spec::{
+    ContainerId, Mount, MountSource, PidMode, PodIdentity, Propagation, Resources, SandboxId,
+};
 
 /// Where a container is in its life.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,7 +40,7 @@ pub enum State {
 }
 
 /// A sandbox on the engine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sandbox {
     /// Its ID.
     pub id: SandboxId,
@@ -48,20 +52,34 @@ pub struct Sandbox {
     pub created_at: Option<SystemTime>,
     /// Whether its pause process runs.
     pub running: bool,
+    /// The ID of its pause process on the host; 0 while it does not run.
+    pub process: u32,
     /// Its address; `None` with the host's network, or while it does not run.
     pub ip: Option<String>,
+    /// Its addresses of other families and networks.
+    pub additional_ips: Vec<String>,
     /// Whether it has the host's network.
     pub host_network: bool,
-    /// Whether it has the host's process IDs.
-    pub host_pid: bool,
+    /// What its containers see of process IDs.
+    pub pid: PidMode,
+    /// Whether it has the host's IPC.
+    pub host_ipc: bool,
+    /// The engine's runtime as it was asked for; empty is the default.
+    pub runtime_handler: String,
+    /// The engine's runtime as the engine knows it.
+    pub runtime: String,
+    /// The cgroup parent as the engine knows it.
+    pub cgroup_parent: String,
     /// The pod's labels and what the front door added.
     pub labels: BTreeMap<String, String>,
     /// The pod's annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Whether the labels that name the pod were among those that the front door gave.
+    pub labels_name_pod: bool,
 }
 
 /// A container of a pod on the engine.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Container {
     /// Its ID.
     pub id: ContainerId,
@@ -77,25 +95,88 @@ pub struct Container {
     pub created_at: Option<SystemTime>,
     /// Where it is in its life.
     pub state: State,
-    /// The image as it was named.
+    /// The ID of its process on the host; 0 while it does not run.
+    pub process: u32,
+    /// The image as it was named to the engine.
     pub image: String,
+    /// The image as the pod's author named it.
+    pub image_name: String,
     /// The image's ID.
     pub image_id: String,
+    /// The user it was made with, as `user[:group]`; empty is the image's.
+    pub user: String,
+    /// Its further groups.
+    pub groups: Vec<String>,
+    /// What it may use.
+    pub resources: Resources,
+    /// The mounts that were asked for.
+    pub mounts: Vec<Mount>,
+    /// The signal that asks it to stop; empty is the engine's default.
+    pub stop_signal: String,
     /// Whether it has a terminal.
     pub tty: bool,
+    /// Whether its standard input is open.
+    pub stdin: bool,
+    /// Whether its standard input ends with the first attach.
+    pub stdin_once: bool,
+    /// The path of its log in CRI format.
+    pub log_path: Option<String>,
+    /// The directory of its changes to the image's files, where the engine says.
+    pub upper_directory: Option<String>,
     /// Its labels, without those that name it.
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
+    /// Whether the labels that name the pod were among those that the front door gave.
+    pub labels_name_pod: bool,
+}
+
+impl Sandbox {
+    /// Its labels as the front door gave them.
+    pub fn given_labels(&self) -> BTreeMap<String, String> {
+        given(&self.labels, self.labels_name_pod, &self.pod, None)
+    }
+}
+
+impl Container {
+    /// Its labels as the front door gave them.
+    pub fn given_labels(&self) -> BTreeMap<String, String> {
+        given(
+            &self.labels,
+            self.labels_name_pod,
+            &self.pod,
+            Some(&self.name),
+        )
+    }
+
+    /// Whether its process runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.state, State::Running { .. })
+    }
+}
+
+fn given(
+    labels: &BTreeMap<String, String>,
+    named: bool,
+    pod: &PodIdentity,
+    container: Option<&str>,
+) -> BTreeMap<String, String> {
+    let mut all = labels.clone();
+    if named {
+        all.extend(
+            labels::naming(pod, container).map(|(key, value)| (key.to_owned(), value.to_owned())),
+        );
+    }
+    all
 }
 
 /// One of a pod's containers: the sandbox or another.
 #[derive(Debug, Clone)]
 pub enum Observed {
     /// The sandbox.
-    Sandbox(Sandbox),
+    Sandbox(Arc<Sandbox>),
     /// Another container.
-    Container(Container),
+    Container(Arc<Container>),
 }
 
 /// Reads one inspected container. `None` when its labels are not those of a pod's: it is somebody else's.
@@ -110,39 +191,124 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
         .unwrap_or_default();
     let (own, annotations) = split(all);
     let created_at = inspect.created.map(SystemTime::from);
+    let process = u32::try_from(inspect.state.pid).unwrap_or_default();
+    let host = &inspect.host_config;
     match kind {
-        labels::TYPE_SANDBOX => Some(Observed::Sandbox(Sandbox {
-            id: SandboxId::new(&*inspect.id),
-            pod,
-            attempt,
-            created_at,
-            running: inspect.state.running,
-            ip: inspect
+        labels::TYPE_SANDBOX => {
+            let request = SandboxRequest::from_label(all.get(labels::REQUEST));
+            let mut addresses = inspect
                 .network_settings
-                .ip_address()
+                .ip_addresses()
                 .filter(|_| inspect.state.running)
-                .map(str::to_owned),
-            host_network: inspect.host_config.network_mode == "host",
-            host_pid: inspect.host_config.pid_mode == "host",
-            labels: own,
-            annotations,
-        })),
-        labels::TYPE_CONTAINER => Some(Observed::Container(Container {
-            id: ContainerId::new(&*inspect.id),
-            pod,
-            sandbox: SandboxId::new(all.get(labels::SANDBOX_ID)?),
-            name: all.get(labels::CONTAINER_NAME)?.to_owned(),
-            attempt,
-            created_at,
-            state: state(inspect),
-            image: inspect.config.image.clone(),
-            image_id: inspect.image.clone(),
-            tty: inspect.config.tty,
-            labels: own,
-            annotations,
-        })),
+                .map(str::to_owned);
+            let ip = addresses.next();
+            Some(Observed::Sandbox(Arc::new(Sandbox {
+                id: SandboxId::new(&*inspect.id),
+                pod,
+                attempt,
+                created_at,
+                running: inspect.state.running,
+                process,
+                ip,
+                additional_ips: addresses.collect(),
+                host_network: host.network_mode == "host",
+                pid: if host.pid_mode == "host" {
+                    PidMode::Host
+                } else {
+                    request.pid
+                },
+                host_ipc: host.ipc_mode == "host",
+                runtime_handler: request.runtime_handler,
+                runtime: host.runtime.clone(),
+                cgroup_parent: host.cgroup_parent.clone(),
+                labels: own,
+                annotations,
+                labels_name_pod: !request.unnamed,
+            })))
+        }
+        labels::TYPE_CONTAINER => {
+            let request = ContainerRequest::from_label(all.get(labels::REQUEST));
+            let image_name = if request.image_name.is_empty() {
+                inspect.config.image.clone()
+            } else {
+                request.image_name.clone()
+            };
+            Some(Observed::Container(Arc::new(Container {
+                id: ContainerId::new(&*inspect.id),
+                pod,
+                sandbox: SandboxId::new(all.get(labels::SANDBOX_ID)?),
+                name: all.get(labels::CONTAINER_NAME)?.to_owned(),
+                attempt,
+                created_at,
+                state: state(inspect),
+                process,
+                image: inspect.config.image.clone(),
+                image_name,
+                image_id: inspect.image.clone(),
+                user: inspect.config.user.clone(),
+                groups: host.group_add.clone(),
+                resources: resources(host, &request),
+                mounts: if all.contains_key(labels::REQUEST) {
+                    request.mounts
+                } else {
+                    mounts(inspect)
+                },
+                stop_signal: inspect.config.stop_signal.clone(),
+                tty: inspect.config.tty,
+                stdin: inspect.config.open_stdin,
+                stdin_once: inspect.config.stdin_once,
+                log_path: all.get(labels::LOG_PATH).map(str::to_owned),
+                upper_directory: inspect
+                    .graph_driver
+                    .as_ref()
+                    .and_then(|driver| driver.data.get("UpperDir"))
+                    .map(str::to_owned),
+                labels: own,
+                annotations,
+                labels_name_pod: !request.unnamed,
+            })))
+        }
         _ => None,
     }
+}
+
+fn resources(host: &HostConfig, request: &ContainerRequest) -> Resources {
+    let positive = |value: i64| u64::try_from(value).ok().filter(|value| *value > 0);
+    Resources {
+        cpu_shares: positive(host.cpu_shares),
+        cpu_quota: Some(host.cpu_quota).filter(|quota| *quota != 0),
+        cpu_period: positive(host.cpu_period),
+        cpuset_cpus: host.cpuset_cpus.clone(),
+        cpuset_mems: host.cpuset_mems.clone(),
+        memory: positive(host.memory),
+        memory_swap: positive(host.memory_swap),
+        hugepages: request.hugepages.clone(),
+        unified: request.unified.clone(),
+    }
+}
+
+/// The mounts of a container that did not note what was asked for: the host's files that it sees.
+fn mounts(inspect: &ContainerInspect) -> Vec<Mount> {
+    inspect
+        .mounts
+        .iter()
+        .filter(|mount| mount.kind == MountType::Bind)
+        .map(|mount| {
+            let source = MountSource::Host {
+                path: mount.source.clone(),
+                create: true,
+            };
+            Mount {
+                read_only: !mount.rw,
+                propagation: match mount.propagation.as_str() {
+                    "rslave" | "slave" => Propagation::HostToContainer,
+                    "rshared" | "shared" => Propagation::Bidirectional,
+                    _ => Propagation::Private,
+                },
+                ..Mount::new(source, mount.destination.clone())
+            }
+        })
+        .collect()
 }
 
 fn state(inspect: &ContainerInspect) -> State {
@@ -170,7 +336,7 @@ fn state(inspect: &ContainerInspect) -> State {
 
 /// The labels and the annotations among a container's labels, without those that only say where it belongs.
 fn split(all: &TextMap) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
-    const NAMING: [&str; 7] = [
+    const NAMING: [&str; 9] = [
         labels::POD_NAME,
         labels::POD_NAMESPACE,
         labels::POD_UID,
@@ -178,6 +344,8 @@ fn split(all: &TextMap) -> (BTreeMap<String, String>, BTreeMap<String, String>) 
         labels::TYPE,
         labels::SANDBOX_ID,
         labels::RESTART_COUNT,
+        labels::LOG_PATH,
+        labels::REQUEST,
     ];
     let (mut own, mut annotations) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in all.iter() {

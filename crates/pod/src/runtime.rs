@@ -3,19 +3,28 @@
 //! Every operation is idempotent where its name allows it: stopping what is stopped and removing what is gone succeed. What a failed step
 //! has made is undone before the error is returned; what a killed process has left is found again by its labels.
 
+use std::io::Read as _;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
-use berth_docker::model::{CreateContainer, CreateVolume, Filters};
+use berth_docker::model::{ContainerConfig, CreateContainer, CreateVolume, Filters, HostConfig};
 use berth_docker::{Body, Docker};
 
-use crate::config::{self, Unsupported};
+use crate::config::{self, EngineFacts, InSandbox, Resolved, Unsupported};
+use crate::engine::{EngineInfo, InfoCache};
 use crate::labels;
 use crate::observe::{self, Observed};
 use crate::oom::{self, Clamp, ProcessFacts};
 use crate::pause::{NoPauseImage, PauseImage};
-use crate::spec::{ContainerId, ContainerSpec, PodIdentity, PodVolume, SandboxId, SandboxSpec};
-use crate::volume;
+use crate::spec::{
+    ContainerId, ContainerSpec, GroupsPolicy, PodIdentity, PodVolume, SandboxId, SandboxSpec,
+    Seccomp, Security, User,
+};
+use crate::{users, volume};
+
+/// The most that is read of a seccomp profile, in bytes; the engine's own has 13 KiB.
+const MAX_PROFILE: u64 = 1 << 20;
 
 /// Why an operation on a pod failed.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +38,9 @@ pub enum Error {
     /// There is no pause image to make a sandbox of.
     #[error(transparent)]
     NoPauseImage(#[from] NoPauseImage),
+    /// Something that the spec refers to is not there or cannot be read.
+    #[error("{0}")]
+    Missing(String),
     /// `runAsNonRoot` is set, and the container would run as root, or as a user that only the image knows.
     #[error("{0}")]
     MayRunAsRoot(String),
@@ -54,6 +66,7 @@ impl Error {
 pub struct Runtime {
     docker: Docker,
     clamp: Clamp,
+    info: InfoCache,
 }
 
 impl Runtime {
@@ -62,7 +75,16 @@ impl Runtime {
         Self {
             docker,
             clamp: Clamp::default(),
+            info: InfoCache::default(),
         }
+    }
+
+    /// What the engine says of itself; asked at most every few minutes.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn info(&self) -> Result<Arc<EngineInfo>, Error> {
+        self.info.get(&self.docker).await
     }
 
     /// The client.
@@ -84,9 +106,12 @@ impl Runtime {
         };
         self.decide_clamp().await?;
         self.create_volumes(spec).await?;
+        let facts = self.facts(!spec.cgroup_parent.is_empty(), false).await?;
+        let resolved = self.resolve(&spec.security, &image).await?;
         loop {
             let score = self.clamp.apply(config::SANDBOX_OOM_SCORE_ADJ);
-            let id = SandboxId::new(self.create(&config::sandbox(spec, &image, score)).await?);
+            let create = config::sandbox(spec, &image, score, facts, &resolved)?;
+            let id = SandboxId::new(self.create(&create).await?);
             match self.start_sandbox(spec, &id).await {
                 Ok(()) => return Ok(id),
                 Err(error) => {
@@ -175,17 +200,110 @@ impl Runtime {
         &self,
         spec: &ContainerSpec,
         pod: &PodIdentity,
-        sandbox: &SandboxId,
-        host_pid: bool,
+        sandbox: &InSandbox<'_>,
     ) -> Result<ContainerId, Error> {
         if spec.security.run_as_non_root && spec.security.user.is_none() {
             self.require_non_root(&spec.image).await?;
         }
         self.decide_clamp().await?;
-        let version = self.docker.api_version().await?;
+        let relabels = spec.mounts.iter().any(|mount| mount.selinux_relabel);
+        let facts = self.facts(false, relabels).await?;
+        let resolved = self.resolve(&spec.security, &spec.image).await?;
         let score = self.clamp.apply(spec.oom_score_adj);
-        let create = config::container(spec, pod, sandbox, host_pid, score, version)?;
+        let create = config::container(spec, pod, sandbox, score, facts, &resolved)?;
         Ok(ContainerId::new(self.create(&create).await?))
+    }
+
+    /// What is known of the engine; it is asked only for what the spec needs.
+    async fn facts(&self, cgroups: bool, selinux: bool) -> Result<EngineFacts, Error> {
+        let version = self.docker.api_version().await?;
+        let info = if cgroups || selinux {
+            Some(self.info().await?)
+        } else {
+            None
+        };
+        Ok(EngineFacts {
+            version,
+            systemd_cgroups: info.as_ref().is_some_and(|info| info.systemd_cgroups),
+            selinux: info.is_some_and(|info| info.selinux),
+        })
+    }
+
+    /// Looks up what the security settings refer to.
+    async fn resolve(&self, security: &Security, image: &str) -> Result<Resolved, Error> {
+        let seccomp = match &security.seccomp {
+            Seccomp::File(path) if !security.privileged => Some(profile(path)?),
+            _ => None,
+        };
+        let user = match (security.groups_policy, security.group) {
+            (GroupsPolicy::Strict, None) => Some(self.primary_group(security, image).await?),
+            _ => None,
+        };
+        Ok(Resolved { seccomp, user })
+    }
+
+    /// The user that the container runs as and its primary group, by the image's own list of users.
+    async fn primary_group(
+        &self,
+        security: &Security,
+        image: &str,
+    ) -> Result<(String, i64), Error> {
+        let user = match &security.user {
+            Some(User::Id(id)) => id.to_string(),
+            Some(User::Name(name)) => name.clone(),
+            None => self.docker.inspect_image(image).await?.config.user,
+        };
+        let passwd = self.image_file(image, "/etc/passwd").await?;
+        users::primary_group(&user, &passwd).ok_or_else(|| {
+            Error::Missing(format!(
+                "the image {image} has no user {user:?}, whose groups are asked for"
+            ))
+        })
+    }
+
+    /// A small text file of an image, empty when it has none: read through a container that is never started.
+    async fn image_file(&self, image: &str, path: &str) -> Result<String, Error> {
+        let probe = CreateContainer {
+            config: ContainerConfig {
+                image: image.to_owned(),
+                entrypoint: Some(vec!["-".to_owned()]),
+                ..Default::default()
+            },
+            host_config: HostConfig {
+                network_mode: "none".to_owned(),
+                ..Default::default()
+            },
+            ..Default::default()
+        };
+        let id = self.docker.create_container(&probe).await?.id;
+        let read = self.container_file(&id, path).await;
+        self.remove_quietly(&id).await;
+        read
+    }
+
+    async fn container_file(&self, id: &str, path: &str) -> Result<String, Error> {
+        let mut archive = match self.docker.get_archive(id, path).await {
+            Ok(archive) => archive,
+            Err(error) if error.is_not_found() => return Ok(String::new()),
+            Err(error) => return Err(error.into()),
+        };
+        let mut bytes = Vec::new();
+        while let Some(piece) = archive.tar.next().await {
+            bytes.extend_from_slice(&piece?);
+            if bytes.len() > users::LIMIT {
+                break;
+            }
+        }
+        let mut text = String::new();
+        let mut tar = tar::Archive::new(&bytes[..]);
+        let file = tar.entries().ok().and_then(|mut entries| entries.next());
+        if let Some(Ok(file)) = file {
+            // A name that is no UTF-8 is in neither a pod nor a label.
+            let mut content = Vec::new();
+            let _ = file.take(users::LIMIT as u64).read_to_end(&mut content);
+            text = String::from_utf8_lossy(&content).into_owned();
+        }
+        Ok(text)
     }
 
     /// The image's user must be a number other than 0: a name could be root under another name.
@@ -390,6 +508,23 @@ impl Runtime {
             uid_map: read("uid_map")?,
         })
     }
+}
+
+/// The text of a seccomp profile.
+fn profile(path: &str) -> Result<String, Error> {
+    let cannot = |why: String| Error::Missing(format!("the seccomp profile {path:?} {why}"));
+    if !path.starts_with('/') {
+        return Err(cannot("is no absolute path".to_owned()));
+    }
+    let file =
+        std::fs::File::open(path).map_err(|error| cannot(format!("cannot be opened: {error}")))?;
+    let mut text = String::new();
+    file.take(MAX_PROFILE)
+        .read_to_string(&mut text)
+        .map_err(|error| cannot(format!("cannot be read: {error}")))?;
+    serde_json::from_str::<serde::de::IgnoredAny>(&text)
+        .map_err(|error| cannot(format!("is not JSON: {error}")))?;
+    Ok(text)
 }
 
 /// What is gone needs no removing; what the engine is removing already will be gone.

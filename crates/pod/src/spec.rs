@@ -6,6 +6,8 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
+use serde::{Deserialize, Serialize};
+
 macro_rules! id {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
@@ -48,7 +50,7 @@ id! {
 }
 
 /// Which pod something belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct PodIdentity {
     /// `metadata.namespace`.
     pub namespace: String,
@@ -113,8 +115,20 @@ pub struct PodVolume {
     pub memory: Option<Option<u64>>,
 }
 
+/// Which process IDs the containers of a pod see.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum PidMode {
+    /// Each container its own.
+    #[default]
+    Container,
+    /// Those of the pod: the pause process is the first.
+    Pod,
+    /// Those of the host.
+    Host,
+}
+
 /// A sandbox: what a pod's containers share.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SandboxSpec {
     /// Whose it is.
     pub pod: PodIdentity,
@@ -126,8 +140,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Use the host's network.
     pub host_network: bool,
-    /// Use the host's process IDs.
-    pub host_pid: bool,
+    /// What the pod's containers see of process IDs. The sandbox itself has its own unless it is the host's.
+    pub pid: PidMode,
     /// Use the host's IPC.
     pub host_ipc: bool,
     /// Ports the host answers on.
@@ -138,6 +152,15 @@ pub struct SandboxSpec {
     pub hosts: Vec<(String, String)>,
     /// Directories that live as long as the pod.
     pub volumes: Vec<PodVolume>,
+    /// The engine's runtime that runs the pod; empty is the engine's default.
+    pub runtime_handler: String,
+    /// The cgroup below which the pod's cgroups are; empty is the engine's default. With the systemd driver the name of a slice counts, the
+    /// last part of the path.
+    pub cgroup_parent: String,
+    /// Kernel parameters of the pod's namespaces.
+    pub sysctls: BTreeMap<String, String>,
+    /// Who the pause process is and what it may do. It never gains privileges, whatever is said here.
+    pub security: Security,
     /// Labels of the pod, and what the front door wants to find again.
     pub labels: BTreeMap<String, String>,
     /// Annotations, kept as labels with a prefix.
@@ -145,7 +168,7 @@ pub struct SandboxSpec {
 }
 
 /// Where a mount comes from.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum MountSource {
     /// A path of the host.
     Host {
@@ -161,10 +184,29 @@ pub enum MountSource {
         /// A directory within it, without `..`; empty for all of it.
         sub_path: String,
     },
+    /// The files of an image, which cannot be written to.
+    Image {
+        /// The image, as a name or an ID.
+        image: String,
+        /// A file or directory within it, relative and without `..`; empty for all of it.
+        sub_path: String,
+    },
+}
+
+/// Whether mounts made below a mount after the start pass between the host and the container.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Propagation {
+    /// Neither way.
+    #[default]
+    Private,
+    /// From the host into the container.
+    HostToContainer,
+    /// Both ways.
+    Bidirectional,
 }
 
 /// Something the container sees at a path of its own.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mount {
     /// Where it comes from.
     pub source: MountSource,
@@ -172,33 +214,132 @@ pub struct Mount {
     pub path: String,
     /// Whether the container may not write to it.
     pub read_only: bool,
+    /// Whether the mounts below it are read-only too. Needs `read_only` and [`Propagation::Private`].
+    pub recursive_read_only: bool,
+    /// How later mounts pass.
+    pub propagation: Propagation,
+    /// Whether the files get the SELinux label of the container.
+    pub selinux_relabel: bool,
 }
 
-/// What the container may use; `None` is unlimited.
+impl Mount {
+    /// A private mount that can be written to.
+    pub fn new(source: MountSource, path: impl Into<String>) -> Self {
+        Self {
+            source,
+            path: path.into(),
+            read_only: false,
+            recursive_read_only: false,
+            propagation: Propagation::Private,
+            selinux_relabel: false,
+        }
+    }
+}
+
+/// A device of the host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its path on the host.
+    pub host_path: String,
+    /// Its path in the container.
+    pub path: String,
+    /// What the container may do with it: some of `r`, `w`, `m`.
+    pub permissions: String,
+}
+
+/// What the container may use, in the kernel's units; `None` and empty are the engine's default, which is unlimited.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resources {
-    /// The CPU's weight when it is contended: thousandths of a core asked for.
-    pub cpu_request_milli: Option<u64>,
-    /// The most CPU, in thousandths of a core.
-    pub cpu_limit_milli: Option<u64>,
-    /// The memory asked for, in bytes; only its `oom_score_adj` follows from it.
-    pub memory_request: Option<u64>,
-    /// The most memory, in bytes. Swap is not granted on top.
-    pub memory_limit: Option<u64>,
+    /// The CPU's weight when it is contended, of 1024 for a core (cgroup v1 `cpu.shares`).
+    pub cpu_shares: Option<u64>,
+    /// The most CPU time in each period, in microseconds; negative is unlimited.
+    pub cpu_quota: Option<i64>,
+    /// The period of the quota, in microseconds.
+    pub cpu_period: Option<u64>,
+    /// The CPUs it may run on, such as `0-3,7`.
+    pub cpuset_cpus: String,
+    /// The memory nodes it may use.
+    pub cpuset_mems: String,
+    /// The most memory, in bytes.
+    pub memory: Option<u64>,
+    /// The most memory and swap together, in bytes. `None` grants no swap on top of `memory`.
+    pub memory_swap: Option<u64>,
+    /// The most huge pages of a size (`2MB`), in bytes.
+    pub hugepages: Vec<(String, u64)>,
+    /// Files of the container's cgroup (v2) and what is written to them.
+    pub unified: BTreeMap<String, String>,
+}
+
+/// A user of the container's processes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum User {
+    /// By ID.
+    Id(i64),
+    /// By name, which the image's `/etc/passwd` knows.
+    Name(String),
+}
+
+/// Which groups a process is in besides its primary one and those that are named for it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum GroupsPolicy {
+    /// Those that the image's `/etc/group` lists for the user.
+    #[default]
+    Merge,
+    /// None.
+    Strict,
+}
+
+/// Which system calls are filtered.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seccomp {
+    /// By the engine's profile.
+    #[default]
+    EngineDefault,
+    /// None.
+    Unconfined,
+    /// By the profile in this file of the host, which berth reads.
+    File(String),
+}
+
+/// Which AppArmor profile holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum AppArmor {
+    /// The engine's, where the host has AppArmor.
+    #[default]
+    EngineDefault,
+    /// None.
+    Unconfined,
+    /// One that is loaded on the host.
+    Profile(String),
+}
+
+/// SELinux label parts; an empty one is the engine's default.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SeLinux {
+    /// The user part.
+    pub user: String,
+    /// The role part.
+    pub role: String,
+    /// The type part.
+    pub kind: String,
+    /// The level part.
+    pub level: String,
 }
 
 /// Who the container's process is and what it may do.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Security {
-    /// The user ID; `None` is the image's.
-    pub user: Option<i64>,
+    /// The user; `None` is the image's.
+    pub user: Option<User>,
     /// The primary group ID. Needs `user`, since Docker knows no group alone.
     pub group: Option<i64>,
     /// Further groups.
     pub supplemental_groups: Vec<i64>,
+    /// Whether the image adds groups.
+    pub groups_policy: GroupsPolicy,
     /// Refuse to run as user 0.
     pub run_as_non_root: bool,
-    /// All devices and capabilities.
+    /// All devices and capabilities, and no filters.
     pub privileged: bool,
     /// The root file system cannot be written to.
     pub read_only_root: bool,
@@ -208,10 +349,46 @@ pub struct Security {
     pub add_capabilities: Vec<String>,
     /// Capabilities taken from it.
     pub drop_capabilities: Vec<String>,
+    /// The filter of system calls.
+    pub seccomp: Seccomp,
+    /// The AppArmor profile.
+    pub apparmor: AppArmor,
+    /// The SELinux label.
+    pub selinux: Option<SeLinux>,
+    /// Paths that are hidden; `None` is the engine's default list, an empty list hides nothing.
+    pub masked_paths: Option<Vec<String>>,
+    /// Paths that cannot be written to; `None` and empty as for `masked_paths`.
+    pub readonly_paths: Option<Vec<String>>,
+}
+
+/// The process IDs that one container sees.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Pid {
+    /// Its own.
+    #[default]
+    Own,
+    /// The pod's.
+    Pod,
+    /// The host's.
+    Host,
+    /// Those of another container of the pod.
+    Target(ContainerId),
+}
+
+/// Where a container's output goes.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Log {
+    /// To the engine's log driver, as the engine is configured.
+    #[default]
+    Engine,
+    /// To a file in CRI format at this absolute path, by way of the engine.
+    File(String),
+    /// Nowhere.
+    None,
 }
 
 /// A container of a pod.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ContainerSpec {
     /// Its name in the pod.
     pub name: String,
@@ -219,6 +396,8 @@ pub struct ContainerSpec {
     pub attempt: u32,
     /// The image, as a name or an ID.
     pub image: String,
+    /// The image as the pod's author named it, for status; empty is `image`.
+    pub image_name: String,
     /// Replaces the image's entrypoint unless empty.
     pub command: Vec<String>,
     /// Replaces the image's arguments unless empty.
@@ -229,10 +408,18 @@ pub struct ContainerSpec {
     pub working_dir: Option<String>,
     /// What it sees at paths of its own.
     pub mounts: Vec<Mount>,
+    /// Devices of the host.
+    pub devices: Vec<Device>,
+    /// Devices by the names of the Container Device Interface.
+    pub cdi_devices: Vec<String>,
     /// What it may use.
     pub resources: Resources,
     /// Who it is and what it may do.
     pub security: Security,
+    /// The process IDs it sees.
+    pub pid: Pid,
+    /// Whether the pod has the host's network, and so its host name.
+    pub host_network: bool,
     /// Keep standard input open.
     pub stdin: bool,
     /// Close standard input after the first attach has ended.
@@ -241,6 +428,10 @@ pub struct ContainerSpec {
     pub tty: bool,
     /// How readily the kernel kills it when memory runs out, −1000 to 1000.
     pub oom_score_adj: i32,
+    /// The signal that asks it to stop, by name; `None` is the image's.
+    pub stop_signal: Option<String>,
+    /// Where its output goes.
+    pub log: Log,
     /// Labels, in addition to those that name it.
     pub labels: BTreeMap<String, String>,
     /// Annotations, kept as labels with a prefix.

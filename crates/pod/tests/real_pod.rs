@@ -6,10 +6,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use berth_docker::{ConnectOptions, Docker};
+use berth_pod::config::InSandbox;
 use berth_pod::observe::{Container, Observed, Sandbox, State};
 use berth_pod::spec::{
-    ContainerSpec, Dns, Mount, MountSource, PodIdentity, PodVolume, Resources, SandboxSpec,
-    Security,
+    ContainerSpec, Mount, MountSource, PodIdentity, PodVolume, SandboxSpec, Security, User,
 };
 use berth_pod::{Error, Runtime};
 
@@ -47,15 +47,10 @@ fn sandbox(pod: &PodIdentity) -> SandboxSpec {
         attempt: 0,
         image: None,
         hostname: pod.name.clone(),
-        host_network: false,
-        host_pid: false,
-        host_ipc: false,
-        ports: Vec::new(),
-        dns: Dns::default(),
         hosts: vec![("10.9.8.7".into(), "elsewhere".into())],
-        volumes: Vec::new(),
         labels: BTreeMap::from([("app".into(), "test".into())]),
         annotations: BTreeMap::from([("note".into(), "kept".into())]),
+        ..SandboxSpec::default()
     }
 }
 
@@ -65,18 +60,9 @@ fn container(name: &str, script: &str) -> ContainerSpec {
         attempt: 0,
         image: IMAGE.into(),
         command: vec!["/bin/sh".into(), "-c".into(), script.into()],
-        args: Vec::new(),
         env: vec![("GREETING".into(), "hello".into())],
-        working_dir: None,
-        mounts: Vec::new(),
-        resources: Resources::default(),
-        security: Security::default(),
-        stdin: false,
-        stdin_once: false,
-        tty: false,
         oom_score_adj: -997,
-        labels: BTreeMap::new(),
-        annotations: BTreeMap::new(),
+        ..ContainerSpec::default()
     }
 }
 
@@ -84,8 +70,8 @@ async fn observe(runtime: &Runtime, pod: &PodIdentity) -> (Vec<Sandbox>, Vec<Con
     let (mut sandboxes, mut containers) = (Vec::new(), Vec::new());
     for observed in runtime.observe(Some(&pod.uid)).await.unwrap() {
         match observed {
-            Observed::Sandbox(sandbox) => sandboxes.push(sandbox),
-            Observed::Container(container) => containers.push(container),
+            Observed::Sandbox(sandbox) => sandboxes.push((*sandbox).clone()),
+            Observed::Container(container) => containers.push((*container).clone()),
         }
     }
     (sandboxes, containers)
@@ -145,19 +131,18 @@ async fn a_pod_runs_shares_its_directories_and_leaves_nothing() {
         ..sandbox(&pod)
     };
     let sandbox = runtime.run_sandbox(&spec).await.unwrap();
-    let mounts = ["disk", "memory"].map(|volume| Mount {
-        source: MountSource::Pod {
+    let mounts = ["disk", "memory"].map(|volume| {
+        let source = MountSource::Pod {
             volume: volume.into(),
             sub_path: String::new(),
-        },
-        path: format!("/{volume}"),
-        read_only: false,
+        };
+        Mount::new(source, format!("/{volume}"))
     });
     // The first writes as an ordinary user, the second reads after it has ended.
     let writer = ContainerSpec {
         mounts: mounts.to_vec(),
         security: Security {
-            user: Some(1234),
+            user: Some(User::Id(1234)),
             group: Some(1234),
             run_as_non_root: true,
             no_new_privileges: true,
@@ -169,7 +154,7 @@ async fn a_pod_runs_shares_its_directories_and_leaves_nothing() {
         )
     };
     let writer = runtime
-        .create_container(&writer, &pod, &sandbox, false)
+        .create_container(&writer, &pod, &InSandbox::new(&sandbox))
         .await
         .unwrap();
     runtime.start_container(&writer).await.unwrap();
@@ -184,7 +169,7 @@ async fn a_pod_runs_shares_its_directories_and_leaves_nothing() {
         ..container("reader", "cat /disk/a /memory/b; df -k /memory | tail -n 1")
     };
     let reader = runtime
-        .create_container(&reader, &pod, &sandbox, false)
+        .create_container(&reader, &pod, &InSandbox::new(&sandbox))
         .await
         .unwrap();
     runtime.start_container(&reader).await.unwrap();
@@ -253,7 +238,7 @@ async fn a_command_that_is_not_there_leaves_the_engines_words() {
         ..container("app", "")
     };
     let id = runtime
-        .create_container(&spec, &pod, &sandbox, false)
+        .create_container(&spec, &pod, &InSandbox::new(&sandbox))
         .await
         .unwrap();
     let error = runtime.start_container(&id).await.unwrap_err();
@@ -292,7 +277,7 @@ async fn an_image_that_runs_as_root_is_refused_where_root_is_forbidden() {
         ..container("app", "true")
     };
     let error = runtime
-        .create_container(&spec, &pod, &sandbox, false)
+        .create_container(&spec, &pod, &InSandbox::new(&sandbox))
         .await
         .unwrap_err();
     assert!(matches!(error, Error::MayRunAsRoot(_)), "{error}");

@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use berth_docker::{ConnectOptions, Docker};
 use berth_pod::Runtime;
+use berth_pod::config::InSandbox;
 use berth_pod::observe::Observed;
-use berth_pod::spec::{ContainerSpec, Resources, Security};
+use berth_pod::spec::ContainerSpec;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
@@ -116,25 +117,16 @@ impl Target {
             let seen = runtime.observe(None).await.unwrap();
             let old = seen.into_iter().find_map(ours).unwrap();
             let spec = ContainerSpec {
-                name: old.name,
+                name: old.name.clone(),
                 attempt: old.attempt + 1,
                 image: IMAGE.to_owned(),
                 command: ["/bin/sh", "-c", script].map(str::to_owned).to_vec(),
-                args: Vec::new(),
-                env: Vec::new(),
-                working_dir: None,
-                mounts: Vec::new(),
-                resources: Resources::default(),
-                security: Security::default(),
-                stdin: false,
-                stdin_once: false,
-                tty: false,
-                oom_score_adj: 0,
-                labels: old.labels,
-                annotations: old.annotations,
+                labels: old.labels.clone(),
+                annotations: old.annotations.clone(),
+                ..ContainerSpec::default()
             };
             let id = runtime
-                .create_container(&spec, &old.pod, &old.sandbox, false)
+                .create_container(&spec, &old.pod, &InSandbox::new(&old.sandbox))
                 .await
                 .unwrap();
             runtime.start_container(&id).await.unwrap();

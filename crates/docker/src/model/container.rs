@@ -355,23 +355,34 @@ impl PathStat {
 }
 
 impl NetworkSettings {
-    /// The container's address: in the network `bridge`, else in the first other network (by name) that gives one;
-    /// IPv4 before IPv6. `None` when it has none, as with the host's network or another container's.
-    #[must_use]
-    pub fn ip_address(&self) -> Option<&str> {
+    /// The container's addresses: in the network `bridge`, then in the others by name; IPv4 before IPv6, each once. None with
+    /// the host's network or another container's.
+    pub fn ip_addresses(&self) -> impl Iterator<Item = &str> {
         let bridge = self.networks.get("bridge");
         let others = self
             .networks
             .iter()
             .filter(|(name, _)| *name != "bridge")
             .map(|(_, endpoint)| endpoint);
-        let endpoints = || bridge.into_iter().chain(others.clone());
-        let v4 = endpoints()
+        let endpoints = bridge.into_iter().chain(others);
+        let v4 = endpoints
+            .clone()
             .map(|e| e.ip_address.as_str())
             .chain([self.legacy_ip_address.as_str()]);
-        let v6 = endpoints()
+        let v6 = endpoints
             .map(|e| e.global_ipv6_address.as_str())
             .chain([self.legacy_global_ipv6_address.as_str()]);
-        v4.chain(v6).find(|address| !address.is_empty())
+        let mut seen = Vec::new();
+        v4.chain(v6).filter(move |address| {
+            let new = !address.is_empty() && !seen.contains(address);
+            seen.push(address);
+            new
+        })
+    }
+
+    /// The first of its [addresses](Self::ip_addresses).
+    #[must_use]
+    pub fn ip_address(&self) -> Option<&str> {
+        self.ip_addresses().next()
     }
 }

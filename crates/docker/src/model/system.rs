@@ -197,6 +197,8 @@ record! {
         pub runtime_args: Vec<String> = "runtimeArgs",
         /// Its shim.
         pub runtime_type: String = "runtimeType",
+        /// What the runtime says of itself, by annotation name (API 1.44): its OCI features as JSON, among others.
+        pub status: TextMap = "status",
     }
 
     /// The swarm a host is in.

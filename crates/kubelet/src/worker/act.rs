@@ -5,6 +5,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use berth_pod::config::InSandbox;
 use berth_pod::spec::{ContainerId, SandboxId};
 use tokio::sync::{Notify, OnceCell, watch};
 
@@ -509,7 +510,7 @@ impl Worker {
         let id = self
             .shared
             .runtime
-            .create_container(&spec, &pod, &sandbox_id, self.pod.spec.host_pid)
+            .create_container(&spec, &pod, &InSandbox::new(&sandbox_id))
             .await?;
         self.observed.instances.push(Instance {
             id: observed::ContainerId(id.to_string()),
