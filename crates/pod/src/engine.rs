@@ -118,6 +118,11 @@ impl InfoCache {
         let (at, info) = kept.as_ref()?;
         (at.elapsed() < KEPT_FOR).then(|| info.clone())
     }
+
+    /// Forgets the answer: the engine may be another one.
+    pub(crate) fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod request;
 mod runtime;
 pub mod spec;
 mod users;
+pub mod view;
 mod volume;
 
 pub use runtime::{Error, Runtime};

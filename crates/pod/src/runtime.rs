@@ -8,7 +8,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
-use berth_docker::model::{ContainerConfig, CreateContainer, CreateVolume, Filters, HostConfig};
+use berth_docker::model::{
+    ContainerConfig, ContainerStatus, CreateContainer, CreateVolume, Filters, HostConfig,
+};
 use berth_docker::{Body, Docker};
 
 use crate::config::{self, EngineFacts, InSandbox, Resolved, Unsupported};
@@ -41,6 +43,9 @@ pub enum Error {
     /// Something that the spec refers to is not there or cannot be read.
     #[error("{0}")]
     Missing(String),
+    /// The engine cannot be reached at the moment, and what it has is not known.
+    #[error("the Docker Engine is away: {0}")]
+    Away(String),
     /// `runAsNonRoot` is set, and the container would run as root, or as a user that only the image knows.
     #[error("{0}")]
     MayRunAsRoot(String),
@@ -57,7 +62,7 @@ impl Error {
 
     /// Whether asking again without a change of the spec cannot help.
     pub fn is_config(&self) -> bool {
-        !matches!(self, Self::Docker(_))
+        !matches!(self, Self::Docker(_) | Self::Away(_))
     }
 }
 
@@ -85,6 +90,11 @@ impl Runtime {
     /// When the engine does not answer.
     pub async fn info(&self) -> Result<Arc<EngineInfo>, Error> {
         self.info.get(&self.docker).await
+    }
+
+    /// Forgets what the engine said of itself: it may have been replaced.
+    pub(crate) fn forget_info(&self) {
+        self.info.forget();
     }
 
     /// The client.
@@ -473,6 +483,28 @@ impl Runtime {
             }
         }
         Ok(observed)
+    }
+
+    /// The IDs of all sandboxes and containers of pods, and whether each runs.
+    pub(crate) async fn list(&self) -> Result<Vec<(String, bool)>, Error> {
+        let rows = self
+            .docker
+            .list_containers(&ListContainers {
+                all: true,
+                filters: Filters::new().label(labels::TYPE),
+                ..Default::default()
+            })
+            .await?;
+        Ok(rows
+            .into_iter()
+            .map(|row| {
+                let runs = matches!(
+                    row.state,
+                    ContainerStatus::Running | ContainerStatus::Paused
+                );
+                (row.id, runs)
+            })
+            .collect())
     }
 
     /// One sandbox or container, as the engine has it; `None` when it is gone or not a pod's.
