@@ -43,6 +43,15 @@ pub enum Error {
     /// Something that the spec refers to is not there or cannot be read.
     #[error("{0}")]
     Missing(String),
+    /// There is no such sandbox or container.
+    #[error("{0}")]
+    NotFound(String),
+    /// The call contradicts itself, or the state of what it is about.
+    #[error("{0}")]
+    Invalid(String),
+    /// It took longer than the caller allowed.
+    #[error("{0}")]
+    TimedOut(String),
     /// The engine cannot be reached at the moment, and what it has is not known.
     #[error("the Docker Engine is away: {0}")]
     Away(String),
@@ -65,6 +74,25 @@ impl Error {
         !matches!(self, Self::Docker(_) | Self::Away(_))
     }
 }
+
+/// What a running container of the same name is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Running {
+    /// The one that is wanted.
+    IsWanted,
+    /// Another one.
+    IsAnother,
+}
+
+/// What came of a create call.
+enum Created {
+    New(String),
+    /// There was one, and it runs.
+    Running(String),
+}
+
+/// How many containers of the same name are got out of the way for one create call.
+const MAX_CLASHES: u32 = 4;
 
 /// The pods of one engine.
 #[derive(Debug)]
@@ -112,16 +140,28 @@ impl Runtime {
     pub async fn run_sandbox(&self, spec: &SandboxSpec) -> Result<SandboxId, Error> {
         let image = match &spec.image {
             Some(image) => image.clone(),
-            None => self.ensure_pause_image().await?,
+            None => PauseImage::built_in()?.name().to_owned(),
         };
         self.decide_clamp().await?;
         self.create_volumes(spec).await?;
         let facts = self.facts(!spec.cgroup_parent.is_empty(), false).await?;
         let resolved = self.resolve(&spec.security, &image).await?;
+        let mut has_image = false;
         loop {
             let score = self.clamp.apply(config::SANDBOX_OOM_SCORE_ADJ);
             let create = config::sandbox(spec, &image, score, facts, &resolved)?;
-            let id = SandboxId::new(self.create(&create).await?);
+            let id = match self.create(create, Running::IsWanted).await {
+                Ok(Created::New(id)) => SandboxId::new(id),
+                // An earlier call made it, and its caller did not hear of it.
+                Ok(Created::Running(id)) => return Ok(SandboxId::new(id)),
+                // Asked for only when it is missed: nearly always it is there.
+                Err(Error::Docker(error)) if error.is_not_found() && !has_image => {
+                    self.provide_image(spec.image.as_deref()).await?;
+                    has_image = true;
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             match self.start_sandbox(spec, &id).await {
                 Ok(()) => return Ok(id),
                 Err(error) => {
@@ -184,20 +224,19 @@ impl Runtime {
         Ok(())
     }
 
-    /// Loads the built-in pause image unless the engine has it; gives its name.
-    async fn ensure_pause_image(&self) -> Result<String, Error> {
-        let image = PauseImage::built_in()?;
-        match self.docker.inspect_image(image.name()).await {
-            Ok(_) => {}
-            Err(error) if error.is_not_found() => {
+    /// Gives the engine the image of sandboxes: the built-in one is loaded, another one is pulled.
+    async fn provide_image(&self, named: Option<&str>) -> Result<(), Error> {
+        match named {
+            Some(image) => self.pull_image(image, None, |_| ()).await,
+            None => {
+                let image = PauseImage::built_in()?;
                 tracing::info!(image = image.name(), "loading the pause image");
                 self.docker
                     .load_images(Body::Bytes(image.archive().into()))
                     .await?;
+                Ok(())
             }
-            Err(error) => return Err(error.into()),
         }
-        Ok(image.name().to_owned())
     }
 
     /// Creates a container in a sandbox. A container of the same name that is in the way is replaced: it is a leftover.
@@ -221,7 +260,9 @@ impl Runtime {
         let resolved = self.resolve(&spec.security, &spec.image).await?;
         let score = self.clamp.apply(spec.oom_score_adj);
         let create = config::container(spec, pod, sandbox, score, facts, &resolved)?;
-        Ok(ContainerId::new(self.create(&create).await?))
+        match self.create(create, Running::IsAnother).await? {
+            Created::New(id) | Created::Running(id) => Ok(ContainerId::new(id)),
+        }
     }
 
     /// What is known of the engine; it is asked only for what the spec needs.
@@ -286,6 +327,7 @@ impl Runtime {
             ..Default::default()
         };
         let id = self.docker.create_container(&probe).await?.id;
+        // Its name is the engine's to choose: nothing can be in the way.
         let read = self.container_file(&id, path).await;
         self.remove_quietly(&id).await;
         read
@@ -334,20 +376,49 @@ impl Runtime {
         }
     }
 
-    async fn create(&self, create: &CreateContainer) -> Result<String, berth_docker::Error> {
-        let name = create.name.as_deref().unwrap_or_default();
-        let created = match self.docker.create_container(create).await {
-            Err(error) if error.is_conflict() => {
-                tracing::info!(%name, "replacing a leftover container of this name");
-                self.remove(name).await?;
-                self.docker.create_container(create).await?
+    /// Creates a container. Where its name is taken: by one of the same pod that never ran, that one is a leftover of a call that was cut off and
+    /// is replaced; by one that runs, it may be what is wanted; else the new one gets a further part to its name.
+    async fn create(
+        &self,
+        mut create: CreateContainer,
+        running: Running,
+    ) -> Result<Created, Error> {
+        let mut tries = 0;
+        loop {
+            let name = create.name.clone().unwrap_or_default();
+            let error = match self.docker.create_container(&create).await {
+                Ok(created) => {
+                    for warning in &created.warnings {
+                        tracing::warn!(%name, "the engine warns: {warning}");
+                    }
+                    return Ok(Created::New(created.id));
+                }
+                Err(error) if error.is_conflict() && tries < MAX_CLASHES => error,
+                Err(error) => return Err(error.into()),
+            };
+            tries += 1;
+            let owner = match self.docker.inspect_container(&name).await {
+                Ok(owner) => owner,
+                // It has gone by itself.
+                Err(gone) if gone.is_not_found() => continue,
+                Err(_) => return Err(error.into()),
+            };
+            let ours = owner.config.labels.get(labels::POD_UID)
+                == create.config.labels.get(labels::POD_UID)
+                && owner.config.labels.get(labels::TYPE) == create.config.labels.get(labels::TYPE);
+            if ours && owner.state.running && running == Running::IsWanted {
+                tracing::info!(%name, "it runs already");
+                return Ok(Created::Running(owner.id));
             }
-            result => result?,
-        };
-        for warning in &created.warnings {
-            tracing::warn!(%name, "the engine warns: {warning}");
+            if ours && !owner.state.running && owner.state.started_at.is_none() {
+                tracing::info!(%name, "replacing a leftover container of this name");
+                self.remove(&owner.id).await?;
+            } else {
+                // The ID of the owner tells the two apart, and is another one at the next clash.
+                let part = owner.id.get(..8).unwrap_or(&owner.id);
+                create.name = Some(format!("{name}_{part}"));
+            }
         }
-        Ok(created.id)
     }
 
     /// Starts a created container; one that runs already is fine.

@@ -209,21 +209,36 @@ async fn a_pod_runs_shares_its_directories_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_leftover_of_the_same_name_is_replaced() {
+async fn a_sandbox_that_runs_is_the_one_and_a_leftover_that_never_ran_is_replaced() {
     let Some(runtime) = runtime() else { return };
     let pod = pod("leftover");
     remove_all(&runtime, &pod).await;
-    let first = runtime.run_sandbox(&sandbox(&pod)).await.unwrap();
-    let second = runtime.run_sandbox(&sandbox(&pod)).await.unwrap();
-    let (sandboxes, _) = observe(&runtime, &pod).await;
-    assert_eq!(
-        sandboxes
-            .iter()
-            .map(|sandbox| &sandbox.id)
-            .collect::<Vec<_>>(),
-        [&second]
-    );
-    assert_ne!(first, second);
+    let id = runtime.run_sandbox(&sandbox(&pod)).await.unwrap();
+    assert_eq!(runtime.run_sandbox(&sandbox(&pod)).await.unwrap(), id);
+    let within = InSandbox::new(&id);
+    let spec = container("app", "sleep 60");
+    let first = runtime
+        .create_container(&spec, &pod, &within)
+        .await
+        .unwrap();
+    let second = runtime
+        .create_container(&spec, &pod, &within)
+        .await
+        .unwrap();
+    assert_ne!(first, second, "it never ran");
+    runtime.start_container(&second).await.unwrap();
+    let third = runtime
+        .create_container(&spec, &pod, &within)
+        .await
+        .unwrap();
+    let (sandboxes, containers) = observe(&runtime, &pod).await;
+    assert_eq!(sandboxes.len(), 1);
+    let mut ids: Vec<_> = containers.iter().map(|container| &container.id).collect();
+    ids.sort();
+    let mut expected = vec![&second, &third];
+    expected.sort();
+    assert_eq!(ids, expected, "one that runs is left alone");
+    assert!(containers.iter().all(|container| container.attempt == 0));
     remove_all(&runtime, &pod).await;
 }
 
