@@ -10,6 +10,7 @@ pub mod labels;
 pub mod observe;
 pub mod oom;
 pub mod pause;
+pub mod pods;
 pub mod request;
 mod runtime;
 pub mod spec;

@@ -10,6 +10,7 @@ use std::time::Duration;
 use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
 use berth_docker::model::{
     ContainerConfig, ContainerStatus, CreateContainer, CreateVolume, Filters, HostConfig,
+    UpdateContainer,
 };
 use berth_docker::{Body, Docker};
 
@@ -20,8 +21,8 @@ use crate::observe::{self, Observed};
 use crate::oom::{self, Clamp, ProcessFacts};
 use crate::pause::{NoPauseImage, PauseImage};
 use crate::spec::{
-    ContainerId, ContainerSpec, GroupsPolicy, PodIdentity, PodVolume, SandboxId, SandboxSpec,
-    Seccomp, Security, User,
+    ContainerId, ContainerSpec, GroupsPolicy, PodIdentity, PodVolume, Resources, SandboxId,
+    SandboxSpec, Seccomp, Security, User,
 };
 use crate::{users, volume};
 
@@ -437,6 +438,25 @@ impl Runtime {
                 Err(error.into())
             }
         }
+    }
+
+    /// Changes what a container may use; what is `None` or empty stays as it is.
+    ///
+    /// # Errors
+    /// When the engine or the kernel refuses: nothing has changed then.
+    pub async fn update_resources(
+        &self,
+        id: &ContainerId,
+        resources: &Resources,
+    ) -> Result<(), Error> {
+        let update = config::update(resources);
+        if update != UpdateContainer::default() {
+            let reply = self.docker.update_container(id.as_str(), &update).await?;
+            for warning in &reply.warnings {
+                tracing::warn!(%id, "the engine warns: {warning}");
+            }
+        }
+        Ok(())
     }
 
     /// Stops a container: its stop signal, then SIGKILL after `grace`. One that has stopped or is gone is fine.

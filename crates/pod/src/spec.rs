@@ -140,6 +140,8 @@ pub struct SandboxSpec {
     pub hostname: String,
     /// Use the host's network.
     pub host_network: bool,
+    /// The engine's network that it joins otherwise; empty is the engine's default, `none` leaves its addresses to a CNI plugin.
+    pub network: String,
     /// What the pod's containers see of process IDs. The sandbox itself has its own unless it is the host's.
     pub pid: PidMode,
     /// Use the host's IPC.

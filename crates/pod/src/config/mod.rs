@@ -91,7 +91,12 @@ pub fn sandbox(
         ..Default::default()
     };
     let mut host = HostConfig {
-        network_mode: if spec.host_network { "host" } else { "default" }.to_owned(),
+        network_mode: match spec.network.as_str() {
+            _ if spec.host_network => "host",
+            "" => "default",
+            network => network,
+        }
+        .to_owned(),
         ipc_mode: if spec.host_ipc { "host" } else { "shareable" }.to_owned(),
         pid_mode: if spec.pid == PidMode::Host {
             "host"

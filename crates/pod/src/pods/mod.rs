@@ -1,0 +1,124 @@
+//! The complete runtime for pods: what both front doors ask for.
+//!
+//! Owns in which order things happen to one pod, and that what was begun ends: a call that changes something is carried out by a task of its own,
+//! so it goes on when its caller hangs up. Calls that make or remove what belongs to a pod wait for each other; different pods never do, and
+//! stopping waits for nobody, since a stop may take as long as its grace. Reads come from the [`View`].
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::time::Duration;
+
+use berth_docker::Docker;
+use tokio::sync::OwnedMutexGuard;
+use tokio_util::task::TaskTracker;
+
+use crate::runtime::{Error, Runtime};
+use crate::spec::{ContainerId, SandboxId};
+use crate::view::View;
+
+mod containers;
+mod exec;
+mod processes;
+mod sandboxes;
+
+pub use exec::{ExecOutput, ExecSpec, Session, SessionEnd, Terminal};
+
+/// The pods of one engine, with all that is known and done about them. Clones are the same.
+#[derive(Debug, Clone)]
+pub struct Pods(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    runtime: Arc<Runtime>,
+    view: View,
+    work: TaskTracker,
+    turns: Turns,
+}
+
+impl Pods {
+    /// Begins to look at the engine. Must be called within a tokio runtime.
+    pub fn start(docker: Docker) -> Self {
+        let runtime = Arc::new(Runtime::new(docker));
+        Self(Arc::new(Inner {
+            view: View::start(runtime.clone()),
+            runtime,
+            work: TaskTracker::new(),
+            turns: Turns::default(),
+        }))
+    }
+
+    /// What is known of the pods.
+    pub fn view(&self) -> &View {
+        &self.0.view
+    }
+
+    /// The engine behind them.
+    pub fn runtime(&self) -> &Runtime {
+        &self.0.runtime
+    }
+
+    fn docker(&self) -> &Docker {
+        self.0.runtime.docker()
+    }
+
+    /// Waits until all that was begun has ended, at most for `patience`. True if it has.
+    pub async fn finish(&self, patience: Duration) -> bool {
+        self.0.work.close();
+        tokio::time::timeout(patience, self.0.work.wait())
+            .await
+            .is_ok()
+    }
+
+    /// Carries work to its end, whether its caller waits or not.
+    async fn carry<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, Error>> + Send + 'static,
+    ) -> Result<T, Error> {
+        match self.0.work.spawn(work).await {
+            Ok(result) => result,
+            Err(error) => match error.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(Error::Away("berth is ending".to_owned())),
+            },
+        }
+    }
+}
+
+/// Whose turn it is at which pod. A pod nobody works at takes no memory.
+#[derive(Debug, Default)]
+struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
+
+impl Turns {
+    /// Waits for the turn at a pod.
+    async fn of(&self, pod: &str) -> OwnedMutexGuard<()> {
+        let turn = {
+            let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+            match turns.get(pod).and_then(Weak::upgrade) {
+                Some(turn) => turn,
+                None => {
+                    turns.retain(|_, turn| turn.strong_count() > 0);
+                    let turn = Arc::new(tokio::sync::Mutex::new(()));
+                    turns.insert(pod.to_owned(), Arc::downgrade(&turn));
+                    turn
+                }
+            }
+        };
+        turn.lock_owned().await
+    }
+}
+
+fn no_sandbox(id: &SandboxId) -> Error {
+    Error::NotFound(format!("there is no sandbox {id}"))
+}
+
+fn no_container(id: &ContainerId) -> Error {
+    Error::NotFound(format!("there is no container {id}"))
+}
+
+/// The engine's "no such container" in the words of this crate.
+fn found(error: Error, missing: impl FnOnce() -> Error) -> Error {
+    match &error {
+        Error::Docker(docker) if docker.is_not_found() => missing(),
+        _ => error,
+    }
+}
