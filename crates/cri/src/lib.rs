@@ -1,10 +1,18 @@
 //! The Container Runtime Interface v1 over Docker Engine.
+//!
+//! Translates calls of the interface into those of `berth-pod`, and what that knows back. Refuses to know Docker: no type of its API is here,
+//! and no decision about a pod.
+
+mod shown;
+mod status;
+mod wanted;
 
 /// The interface's types and services, made from `proto/api.proto`.
 #[allow(
     missing_docs,
     unreachable_pub,
     clippy::all,
+    clippy::unwrap_used,
     reason = "made by a generator; the interface is documented in its proto file"
 )]
 pub mod v1 {
