@@ -62,6 +62,8 @@ pub(crate) enum Command {
     Delete(DeleteArgs),
     /// Check what keeps pods from running on this host, and say what to do.
     Doctor(DoctorArgs),
+    /// Serve the Container Runtime Interface: Docker under an upstream kubelet.
+    Cri(CriArgs),
     /// Serve a Docker Engine that only pretends: for tests, and for trying things out without Docker.
     FakeEngine(FakeEngineArgs),
 }
@@ -103,6 +105,30 @@ pub(crate) struct NamespaceArgs {
     /// The namespace.
     #[arg(short, long, default_value = "default")]
     pub(crate) namespace: String,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CriArgs {
+    /// The socket for the kubelet (its --container-runtime-endpoint). A socket that systemd hands over comes first.
+    #[arg(
+        long,
+        value_name = "ENDPOINT",
+        default_value = "unix:///run/berth/cri.sock",
+        alias = "container-runtime-endpoint"
+    )]
+    pub(crate) listen: String,
+
+    /// The group that may connect, by name or number; without it only root's.
+    #[arg(long, value_name = "GROUP")]
+    pub(crate) socket_group: Option<String>,
+
+    /// The network of pods: docker is the engine's bridge, docker:NAME another network of the engine's.
+    #[arg(long, value_name = "NETWORK", default_value = "docker")]
+    pub(crate) network: String,
+
+    /// The image of the sandbox, instead of the built-in one.
+    #[arg(long, value_name = "IMAGE")]
+    pub(crate) pod_infra_container_image: Option<String>,
 }
 
 #[derive(Debug, Args)]

@@ -9,6 +9,7 @@ use clap::Parser as _;
 use clap::error::ErrorKind;
 
 mod cli;
+mod cri;
 mod delete;
 mod doctor;
 mod engine;
@@ -70,6 +71,7 @@ async fn dispatch(cli: &Cli) -> Result<(), Failure> {
         Command::Exec(args) => exec::exec(&cli.engine, args).await,
         Command::Delete(args) => delete::delete(&cli.engine, args).await,
         Command::Doctor(args) => doctor::doctor(&cli.engine, args).await,
+        Command::Cri(args) => cri::serve(&cli.engine, args).await,
         Command::FakeEngine(args) => fake_engine::serve(args).await,
     }
 }

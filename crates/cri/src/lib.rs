@@ -3,9 +3,17 @@
 //! Translates calls of the interface into those of `berth-pod`, and what that knows back. Refuses to know Docker: no type of its API is here,
 //! and no decision about a pod.
 
+mod listen;
+pub mod notify;
+mod runtime_service;
+mod server;
 mod shown;
 mod status;
 mod wanted;
+
+pub use listen::{Listen, ListenError, Socket, listen};
+pub use runtime_service::SandboxDefaults;
+pub use server::serve;
 
 /// The interface's types and services, made from `proto/api.proto`.
 #[allow(

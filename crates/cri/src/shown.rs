@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use berth_pod::engine::EngineInfo;
 use berth_pod::observe::{Container, Sandbox, State};
 use berth_pod::spec::{Mount, MountSource, PidMode, Propagation, Resources};
+
+use serde_json::json;
 
 use crate::v1;
 use crate::wanted;
@@ -156,7 +159,7 @@ pub(crate) fn container_status(
         image_ref: container.image_id.clone(),
         labels: container.given_labels(),
         annotations: container.annotations.clone(),
-        mounts: container.mounts.iter().map(|one| mount(one)).collect(),
+        mounts: container.mounts.iter().map(mount).collect(),
         log_path: container.log_path.clone().unwrap_or_default(),
         resources: Some(v1::ContainerResources {
             linux: Some(resources(&container.resources)),
@@ -244,6 +247,42 @@ fn resources(resources: &Resources) -> v1::LinuxContainerResources {
         unified: resources.unified.clone(),
         oom_score_adj: 0,
     }
+}
+
+/// What people ask for with `crictl inspectp`, as JSON.
+pub(crate) fn sandbox_info(sandbox: &Sandbox) -> String {
+    json!({
+        "pid": sandbox.process,
+        "runtimeHandler": sandbox.runtime,
+        "cgroupParent": sandbox.cgroup_parent,
+        "networkNamespace": format!("/proc/{}/ns/net", sandbox.process),
+    })
+    .to_string()
+}
+
+/// What people ask for with `crictl inspect`, as JSON.
+pub(crate) fn container_info(container: &Container) -> String {
+    json!({
+        "pid": container.process,
+        "sandboxID": container.sandbox.as_str(),
+        "user": container.user,
+        "image": container.image,
+        "upperDirectory": container.upper_directory,
+    })
+    .to_string()
+}
+
+/// What people ask for with `crictl info`, as JSON.
+pub(crate) fn engine_info(info: &EngineInfo) -> String {
+    json!({
+        "version": info.version,
+        "cgroupDriver": if info.systemd_cgroups { "systemd" } else { "cgroupfs" },
+        "storageDriver": info.storage_driver,
+        "dataRoot": info.data_root,
+        "kernelVersion": info.kernel_version,
+        "defaultRuntime": info.default_runtime,
+    })
+    .to_string()
 }
 
 /// The statuses of a pod's containers.

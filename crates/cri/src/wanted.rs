@@ -245,7 +245,7 @@ pub(crate) fn container(config: v1::ContainerConfig, log_directory: &str) -> Res
         .envs
         .into_iter()
         .map(|pair| {
-            let value = String::from_utf8(pair.value.into()).map_err(|_| {
+            let value = String::from_utf8(pair.value).map_err(|_| {
                 invalid(format!(
                     "the value of the environment variable {:?} is no UTF-8, which Docker needs",
                     pair.key

@@ -121,6 +121,14 @@ impl Runtime {
         self.info.get(&self.docker).await
     }
 
+    /// The engine's version, as text.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn version(&self) -> Result<String, Error> {
+        Ok(self.docker.version().await?.version)
+    }
+
     /// Forgets what the engine said of itself: it may have been replaced.
     pub(crate) fn forget_info(&self) {
         self.info.forget();

@@ -20,8 +20,10 @@ mod containers;
 mod exec;
 mod processes;
 mod sandboxes;
+mod users;
 
 pub use exec::{ExecOutput, ExecSpec, Session, SessionEnd, Terminal};
+pub use users::ProcessUser;
 
 /// The pods of one engine, with all that is known and done about them. Clones are the same.
 #[derive(Debug, Clone)]

@@ -1,0 +1,72 @@
+//! `berth cri`: the Container Runtime Interface for an upstream kubelet, until SIGINT or SIGTERM.
+
+use berth_cri::{Listen, ListenError, SandboxDefaults, notify};
+use berth_pod::pods::Pods;
+use tokio::signal::unix::{SignalKind, signal};
+
+use crate::cli::{CriArgs, EngineArgs};
+use crate::engine;
+use crate::exit::{Code, Failure};
+
+/// Serves until it is asked to end. An engine that is away is waited for: the kubelet is told that the runtime is not ready.
+pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Failure> {
+    let path = args
+        .listen
+        .strip_prefix("unix://")
+        .filter(|path| path.starts_with('/'))
+        .ok_or_else(|| {
+            Failure::new(
+                Code::Usage,
+                format!(
+                    "--listen {:?}: the kubelet is served on unix sockets only; write unix:///path",
+                    args.listen
+                ),
+            )
+        })?;
+    let defaults = SandboxDefaults {
+        image: args.pod_infra_container_image.clone(),
+        network: network(&args.network)?,
+    };
+    let (docker, source) = engine::client(engine)?;
+    // Before the socket is there, so that no signal can leave it behind.
+    let (mut interrupt, mut terminate) = (
+        signal(SignalKind::interrupt())?,
+        signal(SignalKind::terminate())?,
+    );
+    let (listener, _socket) = berth_cri::listen(&Listen {
+        path: path.into(),
+        group: args.socket_group.clone(),
+    })
+    .map_err(|error| match error {
+        ListenError::NoGroup(_) => Failure::new(Code::Usage, error),
+        other => Failure::new(Code::Failed, other),
+    })?;
+    tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
+    let pods = Pods::start(docker);
+    notify::ready();
+    let ending = async {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        notify::stopping();
+        tracing::info!("ending; containers run on");
+    };
+    berth_cri::serve(listener, pods, defaults, ending)
+        .await
+        .map_err(|error| Failure::new(Code::Failed, error))
+}
+
+/// The engine's network of `--network`.
+fn network(text: &str) -> Result<String, Failure> {
+    match text.split_once(':') {
+        None if text == "docker" => Ok(String::new()),
+        Some(("docker", name)) if !name.is_empty() => Ok(name.to_owned()),
+        _ => Err(Failure::new(
+            Code::Usage,
+            format!(
+                "--network {text:?}: write docker, or docker:NAME for one of the engine's networks"
+            ),
+        )),
+    }
+}
