@@ -81,7 +81,7 @@ async fn pushed(case: &Case) -> Result<(String, String), Violation> {
 
 async fn a_pull_from_nowhere_is_an_error(case: Case) -> Result<(), Violation> {
     let options = PullImage {
-        stuck_after: Duration::from_secs(30),
+        stuck_after: Some(Duration::from_secs(30)),
         ..PullImage::default()
     };
     let error = failing(&case, NOWHERE, options).await?;

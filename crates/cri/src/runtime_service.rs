@@ -31,8 +31,8 @@ const BATCH: usize = 256;
 /// How many events wait for a slow client before its stream is ended.
 const EVENTS: usize = 1024;
 
-type Reply<T> = Result<Response<T>, Status>;
-type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+pub(crate) type Reply<T> = Result<Response<T>, Status>;
+pub(crate) type Items<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
 /// What sandboxes get that their request does not say.
 #[derive(Debug, Clone, Default)]
@@ -167,7 +167,7 @@ fn container_id(id: &str) -> Result<ContainerId, Status> {
 }
 
 /// A list in messages of a bounded number of items; an empty one has no message.
-fn batches<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M) -> Items<M>
+pub(crate) fn batches<T, M>(items: Vec<T>, message: impl Fn(Vec<T>) -> M) -> Items<M>
 where
     T: Send + 'static,
     M: Send + 'static,

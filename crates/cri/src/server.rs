@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use berth_pod::image::Images as EngineImages;
+use berth_pod::pause::PauseImage;
 use berth_pod::pods::Pods;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tokio_util::task::TaskTracker;
 
+use crate::image_service::Images;
 use crate::runtime_service::{Runtime, SandboxDefaults};
+use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
 
 /// The largest message that is taken. Clients raise their own limit to the same.
@@ -29,11 +33,25 @@ pub async fn serve(
     ending: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
     let tasks = TaskTracker::new();
+    let sandboxes = match &defaults.image {
+        Some(image) => image.parse().ok(),
+        None => PauseImage::built_in()
+            .ok()
+            .and_then(|image| image.name().parse().ok()),
+    };
+    let images = EngineImages::new(
+        pods.runtime().docker().clone(),
+        sandboxes.into_iter().collect(),
+    );
+    let images = ImageServiceServer::new(Images::new(pods.clone(), images))
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(usize::MAX);
     let runtime = RuntimeServiceServer::new(Runtime::new(pods.clone(), defaults, tasks.clone()))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);
     let served = tonic::transport::Server::builder()
         .add_service(runtime)
+        .add_service(images)
         .serve_with_incoming(UnixListenerStream::new(listener));
     // Streams of events have no end, so connections are not waited for.
     let result = tokio::select! {

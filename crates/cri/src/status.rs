@@ -2,6 +2,7 @@
 
 use berth_pod::Error;
 use berth_pod::config::Unsupported;
+use berth_pod::image::{PullError, PullFailure};
 use tonic::{Code, Status};
 
 /// The code for a failure.
@@ -21,8 +22,25 @@ pub(crate) fn of(error: Error) -> Status {
         Error::Unsupported(Unsupported::ImageMount(_)) => Status::unimplemented(text),
         Error::TimedOut(_) => Status::deadline_exceeded(text),
         Error::Away(_) => Status::unavailable(text),
+        Error::BadReference(_) => Status::invalid_argument(text),
+        Error::Pull(error) => pull(error),
         Error::NoPauseImage(_) => Status::internal(text),
         Error::Docker(docker) => Status::new(docker_code(docker), text),
+    }
+}
+
+/// The status for a pull that failed.
+pub(crate) fn pull(error: &PullError) -> Status {
+    let text = error.to_string();
+    match error.failure() {
+        PullFailure::RegistryUnavailable => Status::unknown(format!("RegistryUnavailable: {text}")),
+        PullFailure::SignatureValidationFailed => {
+            Status::unknown(format!("SignatureValidationFailed: {text}"))
+        }
+        PullFailure::NotFound => Status::not_found(text),
+        PullFailure::Denied => Status::permission_denied(text),
+        PullFailure::Stuck => Status::deadline_exceeded(text),
+        PullFailure::Other => Status::new(docker_code(error.docker()), text),
     }
 }
 

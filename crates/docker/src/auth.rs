@@ -16,10 +16,14 @@ use base64::{Engine as _, alphabet};
 use crate::config_error::ConfigError;
 use crate::config_file::{AuthEntry, ConfigFile, Entries, JsonFault, read_json};
 use crate::environment::Environment;
+use crate::reference::ImageName;
 use registry::Registry;
 
+mod config;
 mod helper;
 mod registry;
+
+pub use config::{AuthConfig, BadAuth};
 
 /// How long a credential helper may take unless said otherwise. One that asks a cloud needs a second or two; one that waits for somebody
 /// to unlock a key ring would hold a pull up for ever.
@@ -83,6 +87,13 @@ impl Credentials {
     /// The registry they are for; empty when not said.
     pub fn server_address(&self) -> &str {
         &self.server_address
+    }
+
+    /// Whether they may be shown to the registry that `image` is in: they name no registry, or that one.
+    pub fn are_for(&self, image: &ImageName) -> bool {
+        self.server_address.is_empty()
+            || Registry::of_image(&image.to_string())
+                .is_ok_and(|registry| registry.is_meant_by(&self.server_address))
     }
 
     /// The value of the `X-Registry-Auth` field: JSON in URL-safe base64 with padding (RFC 4648, section 5). An engine treats what it cannot

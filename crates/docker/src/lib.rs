@@ -17,6 +17,7 @@ pub mod events;
 pub mod model;
 mod options;
 pub mod pull;
+pub mod reference;
 mod request;
 mod transport;
 mod version;

@@ -17,6 +17,7 @@ use crate::auth::Credentials;
 use crate::client::Docker;
 use crate::error::{Error, Phase};
 use crate::model::ProgressMessage;
+use crate::reference::{Cut, cut};
 use crate::request::{Deadline, Method, Operation, Request};
 
 /// How long a pull may make no progress: the kubelet's `--image-pull-progress-deadline`, 1 minute.
@@ -35,8 +36,8 @@ pub struct PullImage<'a> {
     /// What the registry is told; `None` for nothing.
     pub credentials: Option<&'a Credentials>,
     /// How long there may be no progress before the pull has failed: [`DEFAULT_STUCK_AFTER`] unless set, and
-    /// [`EXTRACTING_FACTOR`] times that while layers are unpacked.
-    pub stuck_after: Duration,
+    /// [`EXTRACTING_FACTOR`] times that while layers are unpacked. `None` for no limit: the caller has one.
+    pub stuck_after: Option<Duration>,
 }
 
 impl Default for PullImage<'_> {
@@ -44,7 +45,7 @@ impl Default for PullImage<'_> {
         Self {
             platform: None,
             credentials: None,
-            stuck_after: DEFAULT_STUCK_AFTER,
+            stuck_after: Some(DEFAULT_STUCK_AFTER),
         }
     }
 }
@@ -69,7 +70,10 @@ impl Docker {
             .query_some("platform", options.platform)
             .about(reference)
             // The Engine answers once it has the image's manifest from the registry.
-            .deadline(Deadline::Total(options.stuck_after));
+            .deadline(match options.stuck_after {
+                Some(limit) => Deadline::Total(limit),
+                None => Deadline::Stream { idle: None },
+            });
         if let Some(credentials) = options.credentials {
             request = request.header("X-Registry-Auth", credentials.to_header());
         }
@@ -78,9 +82,11 @@ impl Docker {
             messages,
             progress: PullProgress::default(),
             places: HashMap::new(),
-            stuck_after: options.stuck_after,
             last_change: Instant::now(),
-            timer: Box::pin(tokio::time::sleep(options.stuck_after)),
+            limit: options.stuck_after.map(|stuck_after| Limit {
+                stuck_after,
+                timer: Box::pin(tokio::time::sleep(stuck_after)),
+            }),
         })
     }
 }
@@ -92,8 +98,14 @@ pub struct Pull {
     progress: PullProgress,
     /// Where each layer is in `progress`.
     places: HashMap<Box<str>, usize>,
-    stuck_after: Duration,
     last_change: Instant,
+    limit: Option<Limit>,
+}
+
+/// How long there may be no progress, and what wakes the pull then.
+#[derive(Debug)]
+struct Limit {
+    stuck_after: Duration,
     timer: Pin<Box<Sleep>>,
 }
 
@@ -144,27 +156,25 @@ impl Pull {
             Poll::Ready(None) => return Poll::Ready(None),
             Poll::Pending => {}
         }
+        let Some(limit) = &mut self.limit else {
+            return Poll::Pending;
+        };
+        let allowance = if self.progress.is_unpacking() {
+            limit.stuck_after.saturating_mul(EXTRACTING_FACTOR)
+        } else {
+            limit.stuck_after
+        };
         loop {
-            let allowance = self.allowance();
             let deadline = self.last_change + allowance;
-            if self.timer.deadline() != deadline {
-                self.timer.as_mut().reset(deadline);
+            if limit.timer.deadline() != deadline {
+                limit.timer.as_mut().reset(deadline);
             }
-            std::task::ready!(self.timer.as_mut().poll(cx));
+            std::task::ready!(limit.timer.as_mut().poll(cx));
             if Instant::now() >= deadline {
                 let error = Error::timed_out(self.messages.operation(), Phase::Body, allowance)
                     .last_seen(self.progress.to_string());
                 return Poll::Ready(Some(Err(self.messages.fail(error))));
             }
-        }
-    }
-
-    /// How long there may be no progress now.
-    fn allowance(&self) -> Duration {
-        if self.progress.is_unpacking() {
-            self.stuck_after.saturating_mul(EXTRACTING_FACTOR)
-        } else {
-            self.stuck_after
         }
     }
 }
@@ -389,23 +399,14 @@ impl fmt::Display for LayerPhase {
     }
 }
 
-/// A reference as the Engine takes it: the name, and the tag or digest.
+/// A reference as the Engine takes it: the name, and the tag or digest. Whether they are well formed is left to the Engine.
 ///
 /// A digest goes before a tag. Without both the tag is `latest`: the Engine would take all tags there are.
 pub(crate) fn split_reference(
     operation: Operation,
     reference: &str,
 ) -> Result<(&str, &str), Error> {
-    let (name, digest) = match reference.split_once('@') {
-        Some((name, digest)) => (name, Some(digest)),
-        None => (reference, None),
-    };
-    // A colon before the last slash belongs to the port of the registry.
-    let last = name.rfind('/').map_or(0, |slash| slash + 1);
-    let (name, tag) = match name[last..].find(':') {
-        Some(colon) => (&name[..last + colon], Some(&name[last + colon + 1..])),
-        None => (name, None),
-    };
+    let Cut { name, tag, digest } = cut(reference);
     let tag = digest.or(tag).unwrap_or("latest");
     if name.is_empty() || name.ends_with('/') || tag.is_empty() {
         return Err(Error::invalid(

@@ -72,4 +72,4 @@ macro_rules! targets {
     };
 }
 
-targets! { head, body, frames, json_stream, event_lines, log_lines, endpoint, auth_config, }
+targets! { head, body, frames, json_stream, event_lines, log_lines, endpoint, reference, auth_config, }

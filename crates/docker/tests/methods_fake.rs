@@ -279,7 +279,7 @@ async fn a_pull_brings_an_image_and_a_registry_may_refuse_at_any_time() {
         (Some(200), "unexpected EOF")
     );
     let options = PullImage {
-        stuck_after: Duration::from_millis(300),
+        stuck_after: Some(Duration::from_millis(300)),
         ..Default::default()
     };
     let stalled = pull("reg.example/stalled:1", options)

@@ -300,7 +300,7 @@ async fn stuck(answer: Answer, stuck_after: u64) -> (u64, Error) {
     engine.docker.api_version().await.expect("a version");
     let began = tokio::time::Instant::now();
     let options = PullImage {
-        stuck_after: Duration::from_secs(stuck_after),
+        stuck_after: Some(Duration::from_secs(stuck_after)),
         ..Default::default()
     };
     let result = match engine.docker.pull_image("a", options).await {
@@ -330,6 +330,21 @@ async fn a_pull_without_progress_is_stuck_and_says_where() {
         assert_eq!(after, expected, "{at}");
         let ErrorKind::TimedOut { last, .. } = error.kind() else { unreachable!("it is a time-out") };
         assert!(last.as_deref().unwrap_or_default().contains(words), "{at}: {last:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pull_without_a_limit_is_never_stuck() {
+    for head in [Vec::new(), open_chunks("", &[])] {
+        let engine = Scripted::new("1.44", [Answer::SayAndHang(head)]);
+        let options = PullImage {
+            stuck_after: None,
+            ..Default::default()
+        };
+        let pull = async { engine.docker.pull_image("a", options).await?.wait().await };
+        let day = Duration::from_secs(24 * 60 * 60);
+        let ended = tokio::time::timeout(day, pull).await;
+        assert!(ended.is_err(), "{ended:?}");
     }
 }
 
@@ -367,7 +382,7 @@ async fn slow(docker_messages: Vec<String>) -> Result<(), Error> {
         let _ = theirs.write_all(b"0\r\n\r\n").await;
     });
     let options = PullImage {
-        stuck_after: Duration::from_secs(5),
+        stuck_after: Some(Duration::from_secs(5)),
         ..Default::default()
     };
     let result = docker

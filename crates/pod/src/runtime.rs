@@ -12,10 +12,12 @@ use berth_docker::model::{
     ContainerConfig, ContainerStatus, CreateContainer, CreateVolume, Filters, HostConfig,
     UpdateContainer,
 };
+use berth_docker::pull::PullImage;
 use berth_docker::{Body, Docker};
 
 use crate::config::{self, EngineFacts, InSandbox, Resolved, Unsupported};
 use crate::engine::{EngineInfo, InfoCache};
+use crate::image::{BadReference, ImageRef, Images, PullError};
 use crate::labels;
 use crate::observe::{self, Observed};
 use crate::oom::{self, Clamp, ProcessFacts};
@@ -41,6 +43,12 @@ pub enum Error {
     /// There is no pause image to make a sandbox of.
     #[error(transparent)]
     NoPauseImage(#[from] NoPauseImage),
+    /// An image could not be pulled.
+    #[error(transparent)]
+    Pull(#[from] PullError),
+    /// What should name an image does not.
+    #[error(transparent)]
+    BadReference(#[from] BadReference),
     /// Something that the spec refers to is not there or cannot be read.
     #[error("{0}")]
     Missing(String),
@@ -66,13 +74,14 @@ impl Error {
     pub fn docker(&self) -> Option<&berth_docker::Error> {
         match self {
             Self::Docker(error) => Some(error),
+            Self::Pull(error) => Some(error.docker()),
             _ => None,
         }
     }
 
     /// Whether asking again without a change of the spec cannot help.
     pub fn is_config(&self) -> bool {
-        !matches!(self, Self::Docker(_) | Self::Away(_))
+        !matches!(self, Self::Docker(_) | Self::Pull(_) | Self::Away(_))
     }
 }
 
@@ -99,18 +108,37 @@ const MAX_CLASHES: u32 = 4;
 #[derive(Debug)]
 pub struct Runtime {
     docker: Docker,
+    images: Images,
     clamp: Clamp,
     info: InfoCache,
 }
 
 impl Runtime {
-    /// The pods of the engine that `docker` speaks to.
+    /// The pods of the engine that `docker` speaks to. Sandboxes are of the built-in pause image, unless
+    /// [told otherwise](Self::with_sandbox_image).
     pub fn new(docker: Docker) -> Self {
+        let pause = PauseImage::built_in().ok();
+        let pinned = pause.and_then(|image| image.name().parse().ok());
         Self {
+            images: Images::new(docker.clone(), pinned.into_iter().collect()),
             docker,
             clamp: Clamp::default(),
             info: InfoCache::default(),
         }
+    }
+
+    /// Pins the image that sandboxes are made of, in place of the built-in one.
+    #[must_use]
+    pub fn with_sandbox_image(self, image: ImageRef) -> Self {
+        Self {
+            images: Images::new(self.docker.clone(), vec![image]),
+            ..self
+        }
+    }
+
+    /// The images.
+    pub fn images(&self) -> &Images {
+        &self.images
     }
 
     /// What the engine says of itself; asked at most every few minutes.
@@ -236,7 +264,11 @@ impl Runtime {
     /// Gives the engine the image of sandboxes: the built-in one is loaded, another one is pulled.
     async fn provide_image(&self, named: Option<&str>) -> Result<(), Error> {
         match named {
-            Some(image) => self.pull_image(image, None, |_| ()).await,
+            Some(image) => {
+                let pull = self.docker.pull_image(image, PullImage::default()).await?;
+                pull.wait().await?;
+                Ok(())
+            }
             None => {
                 let image = PauseImage::built_in()?;
                 tracing::info!(image = image.name(), "loading the pause image");

@@ -234,7 +234,7 @@ pub(crate) async fn a_pull_fails_with_the_engine_and_can_be_asked_again(engine: 
         .await
         .unwrap();
     let options = PullImage {
-        stuck_after: LIMIT,
+        stuck_after: Some(LIMIT),
         ..PullImage::default()
     };
     let begin = async || {

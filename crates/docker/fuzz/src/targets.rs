@@ -6,6 +6,7 @@
 
 use berth_docker::auth::Keychain;
 use berth_docker::model::Event;
+use berth_docker::reference::ImageRef;
 use berth_docker::wire::{body, frame, head, json, line};
 use berth_docker::{Endpoint, Environment, Method};
 use bytes::Bytes;
@@ -174,6 +175,20 @@ pub(crate) fn endpoint(data: &[u8]) {
             endpoint.to_string().parse::<Endpoint>().as_ref(),
             Ok(&endpoint)
         );
+    }
+}
+
+/// A reference to an image: read or refused; what is read is written so that it reads back as the same.
+pub(crate) fn reference(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    if let Ok(image) = text.parse::<ImageRef>() {
+        assert_eq!(image.to_string().parse().as_ref(), Ok(&image));
+        if let ImageRef::Name(name) = &image {
+            assert_eq!(name.familiar().parse().as_ref(), Ok(&image));
+            assert!(name.is_found_under(&name.lookup().parse().unwrap()));
+        }
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::config_error::ConfigError;
+use crate::reference::{MAX_REFERENCE, cut, split_domain};
 
 /// What Docker Hub's credentials are stored under, and what its helpers are asked for: the address of its first API.
 const HUB_KEY: &str = "https://index.docker.io/v1/";
@@ -12,9 +13,6 @@ const HUB: &str = "docker.io";
 
 /// Other names of Docker Hub.
 const HUB_ALIASES: [&str; 2] = ["index.docker.io", "registry-1.docker.io"];
-
-/// The longest image name that is looked at, in bytes: the engine's own limit is 255 without the tag and digest.
-const MAX_IMAGE: usize = 1024;
 
 /// The registry of an image, and the image's place in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,23 +24,14 @@ pub(super) struct Registry {
 }
 
 impl Registry {
-    /// As the engine reads an image: what precedes the first slash is a registry if it has a dot, a colon or an upper-case letter or is
-    /// `localhost`; without one the image is on Docker Hub.
+    /// As the engine reads an image; one that names no registry is on Docker Hub. Only what decides about credentials is checked.
     pub(super) fn of_image(image: &str) -> Result<Self, ConfigError> {
         let refuse = |rule: &str| Err(ConfigError::value("image", image, rule));
-        if image.is_empty() || image.len() > MAX_IMAGE {
+        if image.is_empty() || image.len() > MAX_REFERENCE {
             return refuse("must have from 1 to 1024 characters");
         }
-        let (host, path) = match image.split_once('/') {
-            Some((first, rest))
-                if first.contains(['.', ':'])
-                    || first == "localhost"
-                    || first.chars().any(char::is_uppercase) =>
-            {
-                (first.to_ascii_lowercase(), rest)
-            }
-            _ => (HUB.to_owned(), image),
-        };
+        let (host, path) = split_domain(cut(image).name);
+        let host = host.unwrap_or(HUB).to_ascii_lowercase();
         if !host
             .bytes()
             .all(|b| b.is_ascii_alphanumeric() || b"-._:[]".contains(&b))
@@ -51,11 +40,6 @@ impl Registry {
                 "the registry must be a host name or an IP address, with or without a port",
             );
         }
-        let path = path.split_once('@').map_or(path, |(path, _)| path);
-        let name_start = path.rfind('/').map_or(0, |at| at + 1);
-        let path = path[name_start..]
-            .find(':')
-            .map_or(path, |at| &path[..name_start + at]);
         let host = hub_or(host);
         let repository = if host == HUB && !path.contains('/') {
             format!("library/{path}")
@@ -93,6 +77,11 @@ impl Registry {
             .rev()
             .max_by_key(|(rank, _, _)| *rank)
             .map(|(_, key, value)| (key.as_str(), value))
+    }
+
+    /// Whether `key` means this registry, or a part of it that the image is in.
+    pub(super) fn is_meant_by(&self, key: &str) -> bool {
+        self.closeness(key).is_some()
     }
 
     /// The length of the path in `key`, if it means this registry and image.

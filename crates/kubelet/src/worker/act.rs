@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use berth_docker::pull::DEFAULT_STUCK_AFTER;
 use berth_pod::config::InSandbox;
+use berth_pod::image::{self, ImageName, PullProgress, PullRequest};
 use berth_pod::spec::{ContainerId, SandboxId};
 use tokio::sync::{Notify, OnceCell, watch};
 
@@ -413,7 +415,10 @@ impl Worker {
     }
 
     async fn inspect_image(&mut self, image: &str) -> Result<Done, Failed> {
-        let present = self.shared.runtime.image_id(image).await?.is_some();
+        let reference = image.parse().map_err(berth_pod::Error::from)?;
+        let images = self.shared.runtime.images();
+        let found = images.status(&reference).await;
+        let present = found.map_err(berth_pod::Error::from)?.is_some();
         Ok(Done {
             outcome: history::Outcome::Image { present },
             look: false,
@@ -426,17 +431,15 @@ impl Worker {
         })
         .await;
         let begun = Instant::now();
-        let credentials = self
-            .shared
-            .runtime
-            .credentials(image)
+        let name: ImageName = image.parse().map_err(berth_pod::Error::from)?;
+        let credentials = image::keychain_credentials(&name)
             .await
             .map_err(|error| Failed {
                 message: format!("the registry credentials for {image} cannot be read: {error}"),
                 misconfigured: false,
             })?;
         let (shared, pod) = (self.shared.clone(), &self.pod);
-        let notices = |progress: &berth_docker::pull::PullProgress| {
+        let notices = |progress: &PullProgress| {
             let what = What::PullProgress {
                 image: image.to_owned(),
                 done: progress.downloaded(),
@@ -453,10 +456,14 @@ impl Worker {
                 what,
             });
         };
-        self.shared
-            .runtime
-            .pull_image(image, credentials.as_ref(), notices)
-            .await?;
+        let request = PullRequest {
+            name,
+            credentials,
+            stuck_after: Some(DEFAULT_STUCK_AFTER),
+        };
+        let images = self.shared.runtime.images();
+        let pulled = images.pull(request, notices).await;
+        pulled.map_err(berth_pod::Error::from)?;
         tracing::debug!(%container, %image, "pulled");
         self.tell(What::Pulled {
             image: image.to_owned(),
