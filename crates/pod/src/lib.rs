@@ -11,6 +11,7 @@ pub mod oom;
 pub mod pause;
 mod runtime;
 pub mod spec;
+pub mod stats;
 mod volume;
 
 pub use runtime::{Error, Runtime};
