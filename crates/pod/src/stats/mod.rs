@@ -1,8 +1,9 @@
 //! What containers, pods and file systems use, from the files of the kernel.
 //!
-//! Owns the reading of cgroups (version 1, version 2 and both), of a pod's network interfaces, of writable layers and of file systems. Refuses
-//! to know the Engine, which is never asked here (its stats call goes through three processes and costs it whole cores on a busy host), and
-//! pods: who calls knows which process and directory is whose.
+//! Owns the reading of cgroups (version 1, version 2 and both), of a pod's network interfaces, of writable layers and of file systems, and
+//! turning the numbers into the samples that cAdvisor's users know ([`metrics`]). Refuses to know the Engine, which is never asked here
+//! (its stats call goes through three processes and costs it whole cores on a busy host), and pods: who calls knows which process and
+//! directory is whose.
 //!
 //! Everything is synchronous. What reads `/proc` and `/sys` takes microseconds and may be called anywhere; 100 containers take a few
 //! milliseconds, so a list is better read on a thread that may block. [`Stats::filesystem`] may block for as long as the file system does.
@@ -25,6 +26,7 @@ mod cgroup;
 mod filesystem;
 mod layer;
 mod locate;
+pub mod metrics;
 mod mounts;
 mod rate;
 mod read;
