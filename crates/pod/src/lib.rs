@@ -16,6 +16,7 @@ mod runtime;
 pub mod spec;
 mod users;
 pub mod view;
+pub mod stats;
 mod volume;
 
 pub use runtime::{Error, Runtime};
