@@ -10,6 +10,7 @@ mod runtime_service;
 mod server;
 mod shown;
 mod status;
+mod usage;
 mod wanted;
 
 pub use listen::{Listen, ListenError, Socket, listen};

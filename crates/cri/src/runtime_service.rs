@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use crate::v1;
 use crate::v1::runtime_service_server::RuntimeService;
-use crate::{shown, status, wanted};
+use crate::{shown, status, usage, wanted};
 
 /// The version of the kubelet's side of the interface; the kubelet starts with no other.
 const KUBELET_API_VERSION: &str = "0.1.0";
@@ -101,6 +101,38 @@ impl Runtime {
             .filter(|container| matches(container))
             .map(|container| shown::container(container))
             .collect())
+    }
+
+    async fn containers_stats(
+        &self,
+        filter: Option<v1::ContainerStatsFilter>,
+    ) -> Result<Vec<v1::ContainerStats>, Status> {
+        let filter = filter.unwrap_or_default();
+        let mut all = self.pods.view().containers().await.map_err(status::of)?;
+        all.retain(|container| {
+            container.is_running()
+                && (filter.id.is_empty() || container.id.as_str() == filter.id)
+                && (filter.pod_sandbox_id.is_empty()
+                    || container.sandbox.as_str() == filter.pod_sandbox_id)
+                && has_labels(&filter.label_selector, || container.given_labels())
+        });
+        let measured = self.pods.containers_usage(all).await.map_err(status::of)?;
+        Ok(measured.iter().map(usage::container).collect())
+    }
+
+    async fn pods_stats(
+        &self,
+        filter: Option<v1::PodSandboxStatsFilter>,
+    ) -> Result<Vec<v1::PodSandboxStats>, Status> {
+        let filter = filter.unwrap_or_default();
+        let mut all = self.pods.view().sandboxes().await.map_err(status::of)?;
+        all.retain(|sandbox| {
+            sandbox.running
+                && (filter.id.is_empty() || sandbox.id.as_str() == filter.id)
+                && has_labels(&filter.label_selector, || sandbox.given_labels())
+        });
+        let measured = self.pods.pods_usage(all).await.map_err(status::of)?;
+        Ok(measured.iter().map(usage::pod).collect())
     }
 
     async fn container(&self, id: &str) -> Result<Arc<Container>, Status> {
@@ -457,66 +489,66 @@ impl RuntimeService for Runtime {
 
     async fn container_stats(
         &self,
-        _: Request<v1::ContainerStatsRequest>,
+        request: Request<v1::ContainerStatsRequest>,
     ) -> Reply<v1::ContainerStatsResponse> {
-        Err(not_offered(
-            "ContainerStats",
-            "this version does not have it yet",
-        ))
+        let container = self.container(&request.get_ref().container_id).await?;
+        let measured = self.pods.containers_usage(vec![container]).await;
+        let measured = measured.map_err(status::of)?;
+        Ok(Response::new(v1::ContainerStatsResponse {
+            stats: measured.first().map(usage::container),
+        }))
     }
 
     async fn list_container_stats(
         &self,
-        _: Request<v1::ListContainerStatsRequest>,
+        request: Request<v1::ListContainerStatsRequest>,
     ) -> Reply<v1::ListContainerStatsResponse> {
-        Err(not_offered(
-            "ListContainerStats",
-            "this version does not have it yet",
-        ))
+        let stats = self.containers_stats(request.into_inner().filter).await?;
+        Ok(Response::new(v1::ListContainerStatsResponse { stats }))
     }
 
     type StreamContainerStatsStream = Items<v1::StreamContainerStatsResponse>;
 
     async fn stream_container_stats(
         &self,
-        _: Request<v1::StreamContainerStatsRequest>,
+        request: Request<v1::StreamContainerStatsRequest>,
     ) -> Reply<Self::StreamContainerStatsStream> {
-        Err(not_offered(
-            "StreamContainerStats",
-            "this version does not have it yet",
-        ))
+        let items = self.containers_stats(request.into_inner().filter).await?;
+        Ok(Response::new(batches(items, |container_stats| {
+            v1::StreamContainerStatsResponse { container_stats }
+        })))
     }
 
     async fn pod_sandbox_stats(
         &self,
-        _: Request<v1::PodSandboxStatsRequest>,
+        request: Request<v1::PodSandboxStatsRequest>,
     ) -> Reply<v1::PodSandboxStatsResponse> {
-        Err(not_offered(
-            "PodSandboxStats",
-            "this version does not have it yet",
-        ))
+        let sandbox = self.sandbox(&request.get_ref().pod_sandbox_id).await?;
+        let measured = self.pods.pods_usage(vec![sandbox]).await;
+        let measured = measured.map_err(status::of)?;
+        Ok(Response::new(v1::PodSandboxStatsResponse {
+            stats: measured.first().map(usage::pod),
+        }))
     }
 
     async fn list_pod_sandbox_stats(
         &self,
-        _: Request<v1::ListPodSandboxStatsRequest>,
+        request: Request<v1::ListPodSandboxStatsRequest>,
     ) -> Reply<v1::ListPodSandboxStatsResponse> {
-        Err(not_offered(
-            "ListPodSandboxStats",
-            "this version does not have it yet",
-        ))
+        let stats = self.pods_stats(request.into_inner().filter).await?;
+        Ok(Response::new(v1::ListPodSandboxStatsResponse { stats }))
     }
 
     type StreamPodSandboxStatsStream = Items<v1::StreamPodSandboxStatsResponse>;
 
     async fn stream_pod_sandbox_stats(
         &self,
-        _: Request<v1::StreamPodSandboxStatsRequest>,
+        request: Request<v1::StreamPodSandboxStatsRequest>,
     ) -> Reply<Self::StreamPodSandboxStatsStream> {
-        Err(not_offered(
-            "StreamPodSandboxStats",
-            "this version does not have it yet",
-        ))
+        let items = self.pods_stats(request.into_inner().filter).await?;
+        Ok(Response::new(batches(items, |pod_sandbox_stats| {
+            v1::StreamPodSandboxStatsResponse { pod_sandbox_stats }
+        })))
     }
 
     async fn update_runtime_config(
@@ -691,20 +723,19 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<v1::ListMetricDescriptorsRequest>,
     ) -> Reply<v1::ListMetricDescriptorsResponse> {
-        Err(not_offered(
-            "ListMetricDescriptors",
-            "this version does not have it yet",
-        ))
+        Ok(Response::new(v1::ListMetricDescriptorsResponse {
+            descriptors: usage::descriptors(),
+        }))
     }
 
     async fn list_pod_sandbox_metrics(
         &self,
         _: Request<v1::ListPodSandboxMetricsRequest>,
     ) -> Reply<v1::ListPodSandboxMetricsResponse> {
-        Err(not_offered(
-            "ListPodSandboxMetrics",
-            "this version does not have it yet",
-        ))
+        let measured = self.pods.metrics().await.map_err(status::of)?;
+        Ok(Response::new(v1::ListPodSandboxMetricsResponse {
+            pod_metrics: measured.iter().map(usage::pod_metrics).collect(),
+        }))
     }
 
     type StreamPodSandboxMetricsStream = Items<v1::StreamPodSandboxMetricsResponse>;
@@ -713,10 +744,13 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<v1::StreamPodSandboxMetricsRequest>,
     ) -> Reply<Self::StreamPodSandboxMetricsStream> {
-        Err(not_offered(
-            "StreamPodSandboxMetrics",
-            "this version does not have it yet",
-        ))
+        let measured = self.pods.metrics().await.map_err(status::of)?;
+        let items = measured.iter().map(usage::pod_metrics).collect();
+        Ok(Response::new(batches(items, |pod_sandbox_metrics| {
+            v1::StreamPodSandboxMetricsResponse {
+                pod_sandbox_metrics,
+            }
+        })))
     }
 
     async fn runtime_config(

@@ -14,9 +14,9 @@ pub mod pods;
 pub mod request;
 mod runtime;
 pub mod spec;
+pub mod stats;
 mod users;
 pub mod view;
-pub mod stats;
 mod volume;
 
 pub use runtime::{Error, Runtime};

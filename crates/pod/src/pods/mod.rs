@@ -15,14 +15,17 @@ use tokio_util::task::TaskTracker;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{ContainerId, SandboxId};
 use crate::view::View;
+use usage::Meter;
 
 mod containers;
 mod exec;
 mod processes;
 mod sandboxes;
+mod usage;
 mod users;
 
 pub use exec::{ExecOutput, ExecSpec, Session, SessionEnd, Terminal};
+pub use usage::{ContainerUsage, PodMetrics, PodUsage};
 pub use users::ProcessUser;
 
 /// The pods of one engine, with all that is known and done about them. Clones are the same.
@@ -35,6 +38,7 @@ struct Inner {
     view: View,
     work: TaskTracker,
     turns: Turns,
+    meter: Meter,
 }
 
 impl Pods {
@@ -46,6 +50,7 @@ impl Pods {
             runtime,
             work: TaskTracker::new(),
             turns: Turns::default(),
+            meter: Meter::new(),
         }))
     }
 
