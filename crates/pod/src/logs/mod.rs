@@ -38,6 +38,7 @@ mod checkpoint;
 // Public for the fuzz targets only; they may change at any time.
 #[doc(hidden)]
 pub mod line;
+mod read;
 #[doc(hidden)]
 pub mod record;
 mod sink;
@@ -59,6 +60,8 @@ use berth_docker::model::LogConfig;
 use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::task::{JoinError, JoinHandle};
 
+pub use self::read::{ReadOptions, Reader};
+pub use self::record::Stream;
 pub use self::tail::FileError;
 use self::tail::Places;
 use self::task::Command;
@@ -369,6 +372,14 @@ impl Logs {
         }
     }
 
+    /// Reads a log file back. With [`ReadOptions::follow`] what is written later comes too, until [`Reader::finish`]. Cancel safe.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub async fn read(&self, path: &Path, options: ReadOptions) -> Result<Reader, Error> {
+        Reader::open(Arc::clone(&self.shared), path, options).await
+    }
+
     /// Stops writing, and waits for what is being written. The logs are continued by whoever attaches them next.
     pub async fn shutdown(self) {
         let entries: Vec<_> = self.lock().drain().map(|(_, entry)| entry).collect();
@@ -590,6 +601,52 @@ mod tests {
         logs.finish(&log.id).await.unwrap();
         assert!(!log.path.exists());
         assert_eq!(fs::read_to_string(rotated).unwrap().lines().count(), 1);
+    }
+
+    #[tokio::test]
+    async fn a_follower_gets_each_line_once_through_rotations_and_then_the_end() {
+        let host = Host::new();
+        let (mut engine, log) = host.container("a");
+        let logs = host.logs();
+        logs.attach(&log).await.unwrap();
+        engine.write("0");
+        wait_for(&log, &["0"]).await;
+        let follow = ReadOptions {
+            follow: true,
+            ..Default::default()
+        };
+        let mut readers = [
+            logs.read(&log.path, follow.clone()).await.unwrap(),
+            logs.read(&log.path, follow).await.unwrap(),
+        ];
+        let mut texts = [String::new(), String::new()];
+        let mut expected = String::from("0\n");
+        for round in 0..5 {
+            for (reader, text) in readers.iter_mut().zip(&mut texts) {
+                while *text != expected {
+                    let piece = tokio::time::timeout(Duration::from_secs(20), reader.next());
+                    let piece = piece.await.unwrap().unwrap().unwrap();
+                    text.push_str(std::str::from_utf8(&piece).unwrap());
+                    assert!(expected.starts_with(text.as_str()), "{text:?}");
+                }
+                // There is nothing more for now, and the call can be dropped.
+                let silence = Duration::from_millis(20);
+                assert!(tokio::time::timeout(silence, reader.next()).await.is_err());
+            }
+            engine.write(&format!("before-{round}"));
+            fs::rename(&log.path, log.path.with_extension(format!("log.{round}"))).unwrap();
+            logs.reopen(&log.id).await.unwrap();
+            engine.write(&format!("after-{round}"));
+            expected.push_str(&format!("before-{round}\nafter-{round}\n"));
+        }
+        logs.finish(&log.id).await.unwrap();
+        for (reader, text) in readers.iter_mut().zip(&mut texts) {
+            reader.finish();
+            while let Some(piece) = reader.next().await {
+                text.push_str(std::str::from_utf8(&piece.unwrap()).unwrap());
+            }
+            assert_eq!(*text, expected);
+        }
     }
 
     #[test]

@@ -47,6 +47,14 @@ pub enum FileError {
         /// Why.
         source: io::Error,
     },
+    /// A log file that is read back.
+    #[error("cannot read the log file {}", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
 }
 
 /// How the log is continued.
