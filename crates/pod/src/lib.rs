@@ -7,6 +7,7 @@ pub mod config;
 pub mod engine;
 pub mod image;
 pub mod labels;
+pub mod logs;
 pub mod observe;
 pub mod oom;
 pub mod pause;
