@@ -129,6 +129,10 @@ pub(crate) struct CriArgs {
     /// The image of the sandbox, instead of the built-in one.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) pod_infra_container_image: Option<String>,
+
+    /// Where berth keeps how far each log has come; in memory, and for one berth alone.
+    #[arg(long, value_name = "DIRECTORY", default_value = "/run/berth")]
+    pub(crate) state_dir: PathBuf,
 }
 
 #[derive(Debug, Args)]

@@ -42,7 +42,7 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         other => Failure::new(Code::Failed, other),
     })?;
     tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
-    let pods = Pods::start(docker);
+    let pods = Pods::start(docker, args.state_dir.join("logs"));
     notify::ready();
     let ending = async {
         tokio::select! {

@@ -311,6 +311,7 @@ mod tests {
             stdin: false,
             stdin_once: false,
             log_path: None,
+            log_driver: String::new(),
             upper_directory: None,
             labels_name_pod: false,
             labels: BTreeMap::new(),

@@ -400,6 +400,7 @@ impl RuntimeService for Runtime {
     ) -> Reply<v1::ContainerStatusResponse> {
         let request = request.into_inner();
         let container = self.container(&request.container_id).await?;
+        self.pods.log_written(&container).await;
         let user = self
             .pods
             .process_user(&container)
@@ -436,12 +437,11 @@ impl RuntimeService for Runtime {
 
     async fn reopen_container_log(
         &self,
-        _: Request<v1::ReopenContainerLogRequest>,
+        request: Request<v1::ReopenContainerLogRequest>,
     ) -> Reply<v1::ReopenContainerLogResponse> {
-        Err(not_offered(
-            "ReopenContainerLog",
-            "this version does not have it yet",
-        ))
+        let id = container_id(&request.get_ref().container_id)?;
+        self.pods.reopen_log(&id).await.map_err(status::of)?;
+        Ok(Response::new(v1::ReopenContainerLogResponse {}))
     }
 
     async fn exec_sync(

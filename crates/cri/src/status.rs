@@ -24,7 +24,7 @@ pub(crate) fn of(error: Error) -> Status {
         Error::Away(_) => Status::unavailable(text),
         Error::BadReference(_) => Status::invalid_argument(text),
         Error::Pull(error) => pull(error),
-        Error::NoPauseImage(_) => Status::internal(text),
+        Error::NoPauseImage(_) | Error::Log(_) => Status::internal(text),
         Error::Docker(docker) => Status::new(docker_code(docker), text),
     }
 }

@@ -121,6 +121,8 @@ pub struct Container {
     pub stdin_once: bool,
     /// The path of its log in CRI format.
     pub log_path: Option<String>,
+    /// The engine's log driver.
+    pub log_driver: String,
     /// The directory of its changes to the image's files, where the engine says.
     pub upper_directory: Option<String>,
     /// Its labels, without those that name it.
@@ -258,6 +260,11 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
                 stdin: inspect.config.open_stdin,
                 stdin_once: inspect.config.stdin_once,
                 log_path: all.get(labels::LOG_PATH).map(str::to_owned),
+                log_driver: host
+                    .log_config
+                    .as_ref()
+                    .map(|config| config.kind.clone())
+                    .unwrap_or_default(),
                 upper_directory: inspect
                     .graph_driver
                     .as_ref()

@@ -52,6 +52,9 @@ pub enum Error {
     /// Something that the spec refers to is not there or cannot be read.
     #[error("{0}")]
     Missing(String),
+    /// The container's log cannot be written.
+    #[error(transparent)]
+    Log(#[from] crate::logs::Error),
     /// There is no such sandbox or container.
     #[error("{0}")]
     NotFound(String),

@@ -12,6 +12,7 @@ use berth_docker::model::{
 };
 
 use crate::labels;
+use crate::logs;
 use crate::request::{ContainerRequest, SandboxRequest};
 use crate::spec::{
     ContainerSpec, Log, Pid, PidMode, PodIdentity, PortMapping, SandboxId, SandboxSpec,
@@ -105,7 +106,7 @@ pub fn sandbox(
         }
         .to_owned(),
         // A pause container writes nothing; without a log file each pod costs one file and one descriptor of the engine less.
-        log_config: Some(log_config("none", &[])),
+        log_config: Some(no_log()),
         cpu_shares: MIN_SHARES,
         oom_score_adj: oom_score_adj.into(),
         cgroup_parent: cgroup_parent(&spec.cgroup_parent, facts),
@@ -236,8 +237,8 @@ pub fn container(
         runtime: sandbox.runtime.to_owned(),
         log_config: match &spec.log {
             Log::Engine => None,
-            Log::None => Some(log_config("none", &[])),
-            Log::File(_) => Some(log_config(FILE_DRIVER, &FILE_OPTIONS)),
+            Log::None => Some(no_log()),
+            Log::File(_) => Some(logs::driver()),
         },
         devices: spec.devices.iter().map(device).collect(),
         device_requests: cdi(&spec.cdi_devices, facts)?,
@@ -280,21 +281,10 @@ impl<'a> InSandbox<'a> {
     }
 }
 
-/// The log driver of containers that have a log file of their own: Docker's `local`, since it keeps what was written as bytes and says where a
-/// line was cut; `json-file` replaces what is no UTF-8.
-const FILE_DRIVER: &str = "local";
-
-/// How much the engine keeps of a container's output, which has to outlast the time that no berth runs. Compressed files cannot be followed.
-const FILE_OPTIONS: [(&str, &str); 3] = [
-    ("max-size", "64m"),
-    ("max-file", "4"),
-    ("compress", "false"),
-];
-
-fn log_config(kind: &str, options: &[(&str, &str)]) -> LogConfig {
+fn no_log() -> LogConfig {
     LogConfig {
-        kind: kind.to_owned(),
-        config: options.iter().copied().collect(),
+        kind: "none".to_owned(),
+        ..Default::default()
     }
 }
 

@@ -86,7 +86,12 @@ impl Pods {
                 .await?
                 .ok_or_else(|| no_container(&id))?;
             let _turn = pods.0.turns.of(&container.pod.uid).await;
+            // The file has to be there when the container runs.
+            pods.attach_log(&container).await?;
             let result = pods.0.runtime.start_container(&id).await;
+            if result.is_ok() {
+                pods.log_started(&id).await;
+            }
             pods.0.view.mark(id.as_str());
             result.map_err(|error| found(error, || no_container(&id)))
         })
@@ -134,6 +139,7 @@ impl Pods {
     pub(super) async fn remove_now(&self, id: &ContainerId) -> Result<(), Error> {
         self.0.runtime.remove_container(id).await?;
         self.0.view.mark_gone(id.as_str());
+        self.forget_log(id).await;
         Ok(())
     }
 

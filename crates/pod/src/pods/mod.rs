@@ -5,13 +5,16 @@
 //! stopping waits for nobody, since a stop may take as long as its grace. Reads come from the [`View`].
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use berth_docker::Docker;
-use tokio::sync::OwnedMutexGuard;
+use tokio::sync::{OnceCell, OwnedMutexGuard};
+use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::logs::Logs;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{ContainerId, SandboxId};
 use crate::view::View;
@@ -19,6 +22,7 @@ use usage::Meter;
 
 mod containers;
 mod exec;
+mod logging;
 mod processes;
 mod sandboxes;
 mod usage;
@@ -39,19 +43,41 @@ struct Inner {
     work: TaskTracker,
     turns: Turns,
     meter: Meter,
+    /// Where the records of logs are.
+    log_state: PathBuf,
+    logs: OnceCell<Logs>,
+    log_keeper: OnceLock<AbortOnDrop>,
+}
+
+/// A task that ends with its owner.
+#[derive(Debug)]
+struct AbortOnDrop(JoinHandle<()>);
+
+impl Drop for AbortOnDrop {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
 }
 
 impl Pods {
-    /// Begins to look at the engine. Must be called within a tokio runtime.
-    pub fn start(docker: Docker) -> Self {
+    /// Begins to look at the engine, and to write the logs of the containers that have a file of their own. `log_state` is a directory for one
+    /// small record for each such container, which should be in memory. Must be called within a tokio runtime.
+    pub fn start(docker: Docker, log_state: PathBuf) -> Self {
         let runtime = Arc::new(Runtime::new(docker));
-        Self(Arc::new(Inner {
+        let pods = Self(Arc::new(Inner {
             view: View::start(runtime.clone()),
             runtime,
             work: TaskTracker::new(),
             turns: Turns::default(),
             meter: Meter::new(),
-        }))
+            log_state,
+            logs: OnceCell::new(),
+            log_keeper: OnceLock::new(),
+        }));
+        let keeper = tokio::spawn(logging::keep(Arc::downgrade(&pods.0)));
+        // Set once, here.
+        let _ = pods.0.log_keeper.set(AbortOnDrop(keeper));
+        pods
     }
 
     /// What is known of the pods.

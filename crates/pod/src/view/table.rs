@@ -307,6 +307,7 @@ mod tests {
             stdin: false,
             stdin_once: false,
             log_path: None,
+            log_driver: String::new(),
             upper_directory: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
