@@ -111,6 +111,9 @@ impl FromStr for ImageName {
         if text.len() > MAX_REFERENCE {
             return refuse("it is longer than 1024 bytes");
         }
+        if text.contains("://") {
+            return refuse("it has no scheme: leave out everything up to \"://\"");
+        }
         if id_of(text).is_some() {
             return refuse("it is an image ID");
         }

@@ -3,16 +3,14 @@
 //! Owns the rules for names, label keys and values, environment variables, ports and image references. Refuses to know where a name
 //! stands in a manifest: every check takes a text and says in one sentence why it will not do.
 
+use berth_pod::image::ImageRef;
+
 /// The longest DNS label (RFC 1123).
 pub const LABEL_MAX: usize = 63;
 /// The longest DNS subdomain (RFC 1123).
 pub const SUBDOMAIN_MAX: usize = 253;
 /// The longest service name (RFC 6335).
 const PORT_NAME_MAX: usize = 15;
-/// The longest repository name of an image reference, domain included (the distribution reference grammar).
-const REPOSITORY_MAX: usize = 255;
-/// The longest tag of an image reference (the distribution reference grammar).
-const TAG_MAX: usize = 128;
 /// The longest pod UID: it becomes part of Docker names and a label value.
 const UID_MAX: usize = 63;
 
@@ -174,164 +172,18 @@ pub fn check_capability(text: &str) -> Check {
     ))
 }
 
-/// Checks an image reference: `[domain[:port]/]path[:tag][@digest]`, the grammar of the distribution project.
+/// Checks an image reference: `[domain[:port]/]path[:tag][@digest]` or an image ID.
 pub fn check_image(text: &str) -> Check {
-    if text.is_empty() {
-        return Err("must not be empty".to_owned());
-    }
-    if text.contains("://") {
-        return Err(
-            "an image reference has no scheme: leave out everything up to \"://\"".to_owned(),
-        );
-    }
-    let (rest, digest) = match text.split_once('@') {
-        Some((rest, digest)) => (rest, Some(digest)),
-        None => (text, None),
-    };
-    if let Some(digest) = digest {
-        check_digest(digest)?;
-    }
-    let (repository, tag) = split_tag(rest);
-    if let Some(tag) = tag {
-        check_tag(tag)?;
-    }
-    check_repository(repository)
-}
-
-/// Splits `repository[:tag]` (no digest) at the tag's colon, which is one after the last `/`.
-fn split_tag(text: &str) -> (&str, Option<&str>) {
-    let name = text.rfind('/').map_or(0, |slash| slash + 1);
-    match text[name..].find(':') {
-        Some(colon) => (&text[..name + colon], Some(&text[name + colon + 1..])),
-        None => (text, None),
-    }
-}
-
-fn check_tag(tag: &str) -> Check {
-    let mut bytes = tag.bytes();
-    let word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
-    if tag.len() <= TAG_MAX
-        && bytes.next().is_some_and(word)
-        && bytes.all(|byte| word(byte) || byte == b'.' || byte == b'-')
-    {
-        return Ok(());
-    }
-    Err(format!(
-        "the tag {tag:?} will not do: up to {TAG_MAX} letters, digits, '_', '.' and '-', not starting with '.' or '-'"
-    ))
-}
-
-fn check_digest(digest: &str) -> Check {
-    let (algorithm, hex) = digest.split_once(':').unwrap_or((digest, ""));
-    let hex_length = match algorithm {
-        "sha256" => 64,
-        "sha384" => 96,
-        "sha512" => 128,
-        _ => {
-            return Err(format!(
-                "the digest {digest:?} will not do: it starts with \"sha256:\""
-            ));
+    match text.parse::<ImageRef>() {
+        Ok(_) => Ok(()),
+        Err(error) => {
+            let lower = text.to_ascii_lowercase();
+            Err(if lower != text && lower.parse::<ImageRef>().is_ok() {
+                format!("{} (did you mean {lower:?}?)", error.rule())
+            } else {
+                error.rule().to_owned()
+            })
         }
-    };
-    if hex.len() == hex_length
-        && hex
-            .bytes()
-            .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-    {
-        return Ok(());
-    }
-    Err(format!(
-        "the digest will not do: {algorithm} has {hex_length} lower-case hexadecimal digits"
-    ))
-}
-
-fn check_repository(repository: &str) -> Check {
-    length(repository, REPOSITORY_MAX)
-        .map_err(|reason| format!("the repository name is {reason}"))?;
-    let path = match repository.split_once('/') {
-        Some((first, rest)) if is_domain(first) => rest,
-        Some((first, _)) if first.contains([':', '.']) => {
-            return Err(format!(
-                "the registry {first:?} is not a host name with an optional port"
-            ));
-        }
-        _ => repository,
-    };
-    for component in path.split('/') {
-        if component.is_empty() {
-            return Err("the repository name has an empty part".to_owned());
-        }
-        if component.bytes().any(|byte| byte.is_ascii_uppercase()) {
-            return Err(format!(
-                "a repository name is lower-case (did you mean {:?}?)",
-                repository.to_ascii_lowercase()
-            ));
-        }
-        if !is_path_component(component) {
-            return Err(format!(
-                "the repository part {component:?} will not do: use lower-case letters and digits, separated by '.', '_', '__' or any number of '-'"
-            ));
-        }
-    }
-    Ok(())
-}
-
-/// The first part of a reference is a registry when it has a dot or a port, or is `localhost`, or has upper-case letters.
-fn is_domain(text: &str) -> bool {
-    if !text.contains(['.', ':']) && text != "localhost" && text.to_ascii_lowercase() == text {
-        return false;
-    }
-    let (host, port) = match text.rsplit_once(':') {
-        Some((host, port)) if !port.contains(']') => (host, Some(port)),
-        _ => (text, None),
-    };
-    let port_ok = port.is_none_or(|port| {
-        !port.is_empty() && port.len() <= 5 && port.bytes().all(|byte| byte.is_ascii_digit())
-    });
-    let host_ok = match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
-        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
-        None => host.split('.').all(|part| {
-            let bytes = part.as_bytes();
-            bytes.first().is_some_and(u8::is_ascii_alphanumeric)
-                && bytes.last().is_some_and(u8::is_ascii_alphanumeric)
-                && bytes
-                    .iter()
-                    .all(|byte| byte.is_ascii_alphanumeric() || *byte == b'-')
-        }),
-    };
-    port_ok && host_ok
-}
-
-fn is_path_component(text: &str) -> bool {
-    let bytes = text.as_bytes();
-    let mut at = 0;
-    loop {
-        let word = bytes[at..]
-            .iter()
-            .take_while(|&&byte| is_lower_alphanumeric(byte))
-            .count();
-        if word == 0 {
-            return false;
-        }
-        at += word;
-        if at == bytes.len() {
-            return true;
-        }
-        let separator = bytes[at..]
-            .iter()
-            .take_while(|&&byte| !is_lower_alphanumeric(byte))
-            .count();
-        let valid = match &bytes[at..at + separator] {
-            b"." | b"_" | b"__" => true,
-            other => other.iter().all(|&byte| byte == b'-'),
-        };
-        if !valid {
-            return false;
-        }
-        at += separator;
     }
 }
 
@@ -339,10 +191,10 @@ fn is_path_component(text: &str) -> bool {
 ///
 /// Such an image is pulled every time unless `imagePullPolicy` says otherwise.
 pub fn is_latest(image: &str) -> bool {
-    if image.contains('@') {
-        return false;
+    match image.parse() {
+        Ok(ImageRef::Name(name)) => name.digest().is_none() && name.tag() == Some("latest"),
+        Ok(ImageRef::Id(_)) | Err(_) => false,
     }
-    matches!(split_tag(image).1, None | Some("latest"))
 }
 
 #[cfg(test)]

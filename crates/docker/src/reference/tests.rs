@@ -175,7 +175,7 @@ fn what_is_no_reference_is_refused_with_the_rule() {
         ("[::1/x:1", "first slash"),
         ("[::g]:1/x", "first slash"),
         ("[::1]1:/x", "first slash"),
-        ("https://a.b/x", "first slash"),
+        ("https://a.b/x", "scheme"),
         (&long(256), "255"),
         (&long(1025), "1024"),
         (HEX, "ID"),

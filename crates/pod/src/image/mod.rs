@@ -11,6 +11,7 @@ mod usage;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use berth_docker::api::{ListImages, RemoveImage};
 use berth_docker::auth::Keychain;
@@ -31,9 +32,12 @@ pub use usage::ImagesUsage;
 /// How many images the engine is asked about at the same time, when each has to be asked for.
 const AT_ONCE: usize = 8;
 
-/// How often a removal is begun anew when the engine fails for another reason than that the image is used: two removals of one image get in
-/// each other's way there.
-const REMOVAL_ATTEMPTS: usize = 3;
+/// How often a removal is begun anew while another client of the engine removes the same image: either may be told of an image that is half
+/// gone.
+const REMOVAL_ATTEMPTS: u32 = 8;
+
+/// How long the other one is given first; twice as long each further time, for the layers of a large image.
+const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
 
 /// What old engines write for an image without a name, or without a tag.
 const NO_NAME: &str = "<none>";
@@ -48,7 +52,7 @@ pub struct Image {
     pub repo_tags: Vec<String>,
     /// Its names with a digest.
     pub repo_digests: Vec<String>,
-    /// Bytes it takes, those shared with others included; at least 1.
+    /// Bytes it takes, those shared with others included; at least 1. The containerd image store counts what is unpacked in lists only.
     pub size: u64,
     /// Whom its containers run as unless told otherwise; `None` for root, unsaid.
     pub user: Option<User>,
@@ -231,13 +235,12 @@ impl Images {
     fn image(
         &self,
         id: String,
-        mut repo_tags: Vec<String>,
-        mut repo_digests: Vec<String>,
+        repo_tags: Vec<String>,
+        repo_digests: Vec<String>,
         size: i64,
         user: Option<User>,
     ) -> Image {
-        repo_tags.retain(|name| !name.contains(NO_NAME));
-        repo_digests.retain(|name| !name.contains(NO_NAME));
+        let (repo_tags, repo_digests) = sorted(repo_tags, repo_digests);
         let mut image = Image {
             id,
             repo_tags,
@@ -280,21 +283,40 @@ async fn remove_all(docker: &Docker, id: &str) -> Result<(), Error> {
         force: true,
         prune_children: true,
     };
+    let mut pause = REMOVAL_PAUSE;
     let mut attempt = 1;
     loop {
         let error = match docker.remove_image(id, by_force).await {
             Ok(_) => return Ok(()),
-            Err(error) if error.is_not_found() => return Ok(()),
             Err(error) if !error.is_refused() => return Err(error),
             Err(error) => error,
         };
-        // Another remover may have been faster.
+        // Gone, or another remover is at it: names go first, and what is left of it is not found by some calls and found by others.
         match docker.inspect_image(id).await {
             Err(gone) if gone.is_not_found() => return Ok(()),
             _ if error.is_conflict() || attempt == REMOVAL_ATTEMPTS => return Err(error),
-            _ => attempt += 1,
+            _ => {}
+        }
+        tokio::time::sleep(pause).await;
+        pause *= 2;
+        attempt += 1;
+    }
+}
+
+/// An image's names by kind. Engines below API 1.43 make names up, and Docker 29's containerd image store has an image that was pulled by
+/// digest among the tags, in its list there alone.
+fn sorted(tags: Vec<String>, digests: Vec<String>) -> (Vec<String>, Vec<String>) {
+    let (mut repo_tags, mut repo_digests) = (Vec::new(), digests);
+    for name in tags {
+        if !name.contains('@') {
+            repo_tags.push(name);
+        } else if !repo_digests.contains(&name) {
+            repo_digests.push(name);
         }
     }
+    repo_tags.retain(|name| !name.contains(NO_NAME));
+    repo_digests.retain(|name| !name.contains(NO_NAME));
+    (repo_tags, repo_digests)
 }
 
 /// Whether the image with this ID and these names is the one that `reference` means.
@@ -342,6 +364,23 @@ fn user(text: &str) -> Option<User> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_are_sorted_by_kind_and_made_up_ones_left_out() {
+        let of = |tags: &[&str], digests: &[&str]| {
+            let owned = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+            sorted(owned(tags), owned(digests))
+        };
+        let (tags, digests) = of(&["<none>:<none>"], &["<none>@<none>"]);
+        assert!(tags.is_empty() && digests.is_empty());
+        let (tags, digests) = of(&["r.io/a@sha256:1", "b:1"], &["b@sha256:1"]);
+        assert_eq!(
+            (tags, digests),
+            of(&["b:1"], &["b@sha256:1", "r.io/a@sha256:1"])
+        );
+        let (tags, digests) = of(&["r.io/a@sha256:1"], &["r.io/a@sha256:1"]);
+        assert_eq!((tags, digests), of(&[], &["r.io/a@sha256:1"]));
+    }
 
     #[test]
     fn the_user_of_an_image_is_a_number_or_a_name() {
