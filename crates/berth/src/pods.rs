@@ -313,7 +313,7 @@ mod tests {
             log_path: None,
             log_driver: String::new(),
             upper_directory: None,
-            labels_name_pod: false,
+            naming: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
         }))
@@ -335,7 +335,7 @@ mod tests {
             runtime_handler: String::new(),
             runtime: "runc".into(),
             cgroup_parent: String::new(),
-            labels_name_pod: false,
+            naming: None,
             labels: BTreeMap::new(),
             annotations: annotations
                 .iter()

@@ -75,6 +75,22 @@ pub fn naming<'a>(
     .chain(container.map(|name| (CONTAINER_NAME, name)))
 }
 
+/// Whether a label is one that berth sets itself, rather than only keeps.
+pub fn is_own(key: &str) -> bool {
+    [
+        POD_NAME,
+        POD_NAMESPACE,
+        POD_UID,
+        CONTAINER_NAME,
+        TYPE,
+        SANDBOX_ID,
+        RESTART_COUNT,
+        LOG_PATH,
+        REQUEST,
+    ]
+    .contains(&key)
+}
+
 /// The pod that labels name; `None` when they are not those of a pod's container.
 pub fn pod_of(labels: &TextMap) -> Option<PodIdentity> {
     Some(PodIdentity {

@@ -74,8 +74,8 @@ pub struct Sandbox {
     pub labels: BTreeMap<String, String>,
     /// The pod's annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Whether the labels that name the pod were among those that the front door gave.
-    pub labels_name_pod: bool,
+    /// The labels that name it, where the front door gave others than the upstream kubelet gives.
+    pub naming: Option<BTreeMap<String, String>>,
 }
 
 /// A container of a pod on the engine.
@@ -129,14 +129,14 @@ pub struct Container {
     pub labels: BTreeMap<String, String>,
     /// Its annotations.
     pub annotations: BTreeMap<String, String>,
-    /// Whether the labels that name the pod were among those that the front door gave.
-    pub labels_name_pod: bool,
+    /// The labels that name it, where the front door gave others than the upstream kubelet gives.
+    pub naming: Option<BTreeMap<String, String>>,
 }
 
 impl Sandbox {
     /// Its labels as the front door gave them.
     pub fn given_labels(&self) -> BTreeMap<String, String> {
-        given(&self.labels, self.labels_name_pod, &self.pod, None)
+        given(&self.labels, self.naming.as_ref(), &self.pod, None)
     }
 }
 
@@ -145,7 +145,7 @@ impl Container {
     pub fn given_labels(&self) -> BTreeMap<String, String> {
         given(
             &self.labels,
-            self.labels_name_pod,
+            self.naming.as_ref(),
             &self.pod,
             Some(&self.name),
         )
@@ -159,15 +159,16 @@ impl Container {
 
 fn given(
     labels: &BTreeMap<String, String>,
-    named: bool,
+    naming: Option<&BTreeMap<String, String>>,
     pod: &PodIdentity,
     container: Option<&str>,
 ) -> BTreeMap<String, String> {
     let mut all = labels.clone();
-    if named {
-        all.extend(
+    match naming {
+        Some(naming) => all.extend(naming.clone()),
+        None => all.extend(
             labels::naming(pod, container).map(|(key, value)| (key.to_owned(), value.to_owned())),
-        );
+        ),
     }
     all
 }
@@ -225,7 +226,7 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
                 cgroup_parent: host.cgroup_parent.clone(),
                 labels: own,
                 annotations,
-                labels_name_pod: !request.unnamed,
+                naming: request.naming,
             })))
         }
         labels::TYPE_CONTAINER => {
@@ -272,7 +273,7 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
                     .map(str::to_owned),
                 labels: own,
                 annotations,
-                labels_name_pod: !request.unnamed,
+                naming: request.naming,
             })))
         }
         _ => None,
@@ -343,22 +344,11 @@ fn state(inspect: &ContainerInspect) -> State {
 
 /// The labels and the annotations among a container's labels, without those that only say where it belongs.
 fn split(all: &TextMap) -> (BTreeMap<String, String>, BTreeMap<String, String>) {
-    const NAMING: [&str; 9] = [
-        labels::POD_NAME,
-        labels::POD_NAMESPACE,
-        labels::POD_UID,
-        labels::CONTAINER_NAME,
-        labels::TYPE,
-        labels::SANDBOX_ID,
-        labels::RESTART_COUNT,
-        labels::LOG_PATH,
-        labels::REQUEST,
-    ];
     let (mut own, mut annotations) = (BTreeMap::new(), BTreeMap::new());
     for (key, value) in all.iter() {
         if let Some(key) = key.strip_prefix(labels::ANNOTATION_PREFIX) {
             annotations.insert(key.to_owned(), value.to_owned());
-        } else if !NAMING.contains(&key) {
+        } else if !labels::is_own(key) {
             own.insert(key.to_owned(), value.to_owned());
         }
     }

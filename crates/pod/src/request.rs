@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::labels;
-use crate::spec::{ContainerSpec, Mount, Pid, PidMode, SandboxSpec};
+use crate::spec::{ContainerSpec, Mount, Pid, PidMode, PodIdentity, SandboxSpec};
 
 /// What only the request knows of a sandbox.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -20,9 +20,10 @@ pub struct SandboxRequest {
     /// [`SandboxSpec::runtime_handler`] as it was asked for; the engine fills in its default.
     #[serde(skip_serializing_if = "is_default")]
     pub runtime_handler: String,
-    /// Whether the caller gave none of the labels that name the pod, so that status must not show them as its own.
-    #[serde(skip_serializing_if = "is_default")]
-    pub unnamed: bool,
+    /// Of the labels that berth sets, those that the caller gave, where they are others than the upstream kubelet's: status shows them as they
+    /// were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub naming: Option<BTreeMap<String, String>>,
 }
 
 /// What only the request knows of a container.
@@ -44,13 +45,34 @@ pub struct ContainerRequest {
     /// Whether it sees the pod's process IDs. Those of another container look the same to the engine.
     #[serde(skip_serializing_if = "is_default")]
     pub pod_pid: bool,
-    /// Whether the caller gave none of the labels that name the pod, so that status must not show them as its own.
-    #[serde(skip_serializing_if = "is_default")]
-    pub unnamed: bool,
+    /// Of the labels that berth sets, those that the caller gave, where they are others than the upstream kubelet's: status shows them as they
+    /// were given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub naming: Option<BTreeMap<String, String>>,
 }
 
 fn is_default<T: Default + PartialEq>(value: &T) -> bool {
     *value == T::default()
+}
+
+/// The naming labels that a caller gave; `None` if they are just those that the upstream kubelet gives.
+fn unusual_naming(
+    given: &BTreeMap<String, String>,
+    pod: &PodIdentity,
+    container: Option<&str>,
+) -> Option<BTreeMap<String, String>> {
+    let named: BTreeMap<&str, &str> = given
+        .iter()
+        .map(|(key, value)| (key.as_str(), value.as_str()))
+        .filter(|(key, _)| labels::is_own(key))
+        .collect();
+    if named == labels::naming(pod, container).collect() {
+        return None;
+    }
+    let owned = named
+        .into_iter()
+        .map(|(key, value)| (key.to_owned(), value.to_owned()));
+    Some(owned.collect())
 }
 
 impl SandboxRequest {
@@ -58,20 +80,20 @@ impl SandboxRequest {
         Self {
             pid: spec.pid,
             runtime_handler: spec.runtime_handler.clone(),
-            unnamed: !spec.labels.contains_key(labels::POD_NAME),
+            naming: unusual_naming(&spec.labels, &spec.pod, None),
         }
     }
 }
 
 impl ContainerRequest {
-    pub(crate) fn of(spec: &ContainerSpec) -> Self {
+    pub(crate) fn of(spec: &ContainerSpec, pod: &PodIdentity) -> Self {
         Self {
             image_name: spec.image_name.clone(),
             mounts: spec.mounts.clone(),
             hugepages: spec.resources.hugepages.clone(),
             unified: spec.resources.unified.clone(),
             pod_pid: spec.pid == Pid::Pod,
-            unnamed: !spec.labels.contains_key(labels::POD_NAME),
+            naming: unusual_naming(&spec.labels, pod, Some(&spec.name)),
         }
     }
 }

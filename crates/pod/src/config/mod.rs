@@ -197,7 +197,7 @@ pub fn container(
     if let Log::File(path) = &spec.log {
         all.insert(labels::LOG_PATH.to_owned(), path.clone());
     }
-    insert_request(&mut all, ContainerRequest::of(spec).to_label());
+    insert_request(&mut all, ContainerRequest::of(spec, pod).to_label());
     let config = ContainerConfig {
         image: spec.image.clone(),
         entrypoint: (!spec.command.is_empty()).then(|| spec.command.clone()),

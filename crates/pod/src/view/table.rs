@@ -281,7 +281,7 @@ mod tests {
             cgroup_parent: String::new(),
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            labels_name_pod: false,
+            naming: None,
         }))
     }
 
@@ -311,7 +311,7 @@ mod tests {
             upper_directory: None,
             labels: BTreeMap::new(),
             annotations: BTreeMap::new(),
-            labels_name_pod: false,
+            naming: None,
         }))
     }
 
