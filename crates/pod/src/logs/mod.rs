@@ -12,8 +12,8 @@
 //!   kubelet's fight over the file.
 //! - *A log driver plugin*: a container blocks in `write` once its pipe is full while berth is down, and the engine starts none.
 //! - *Following `GET /containers/{id}/logs`*: reading it all costs the engine 7 s of CPU and the reader 3 s, where the files cost the engine
-//!   nothing and the reader 0.15 s. A follow that the files were rotated under once gave half the lines, and another time half of
-//!   them twice. Resuming goes by time. It is done where the files cannot be seen ([`Following::Stream`]).
+//!   nothing and the reader 0.15 s. A follow on 20.10 that the files were rotated under once gave half the lines, and another time half of
+//!   them twice (29 gives each once). Resuming goes by time. It is done where the files cannot be seen ([`Following::Stream`]).
 //!
 //! The `local` driver's records hold the bytes, the time in nanoseconds, the stream and whether the line goes on: all that a CRI line has. Its
 //! files are no stable interface (moby keeps their path from the API for that reason), but have been the same from Docker 18.09 to 29; if
