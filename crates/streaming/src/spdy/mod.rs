@@ -11,5 +11,7 @@
 pub mod connection;
 pub mod dictionary;
 
+pub mod forward;
 pub mod frame;
 pub mod header;
+pub mod process;

@@ -12,5 +12,8 @@
 
 pub mod channel;
 pub mod connection;
+pub mod forward;
 pub mod frame;
 pub mod handshake;
+pub mod process;
+pub mod tunnel;
