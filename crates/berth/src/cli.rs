@@ -1,5 +1,6 @@
 //! The command line: names and flags as kubectl and docker users know them.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -129,6 +130,10 @@ pub(crate) struct CriArgs {
     /// The image of the sandbox, instead of the built-in one.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) pod_infra_container_image: Option<String>,
+
+    /// Where exec, attach and port-forward are served; port 0 is any free one. Whoever can reach it needs the one-time token of a session.
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    pub(crate) streaming_bind_addr: SocketAddr,
 
     /// Where berth keeps how far each log has come; in memory, and for one berth alone.
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/berth")]

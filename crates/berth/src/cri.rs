@@ -1,6 +1,6 @@
 //! `berth cri`: the Container Runtime Interface for an upstream kubelet, until SIGINT or SIGTERM.
 
-use berth_cri::{Listen, ListenError, SandboxDefaults, notify};
+use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
 use berth_pod::pods::Pods;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,9 +23,12 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
                 ),
             )
         })?;
-    let defaults = SandboxDefaults {
-        image: args.pod_infra_container_image.clone(),
-        network: network(&args.network)?,
+    let options = ServeOptions {
+        sandboxes: SandboxDefaults {
+            image: args.pod_infra_container_image.clone(),
+            network: network(&args.network)?,
+        },
+        streaming: args.streaming_bind_addr,
     };
     let (docker, source) = engine::client(engine)?;
     // Before the socket is there, so that no signal can leave it behind.
@@ -52,9 +55,17 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         notify::stopping();
         tracing::info!("ending; containers run on");
     };
-    berth_cri::serve(listener, pods, defaults, ending)
+    berth_cri::serve(listener, pods, options, ending)
         .await
-        .map_err(|error| Failure::new(Code::Failed, error))
+        .map_err(|error| {
+            Failure::new(
+                Code::Failed,
+                format!(
+                    "--streaming-bind-addr {}: {error}",
+                    args.streaming_bind_addr
+                ),
+            )
+        })
 }
 
 /// The engine's network of `--network`.

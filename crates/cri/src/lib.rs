@@ -3,11 +3,13 @@
 //! Translates calls of the interface into those of `berth-pod`, and what that knows back. Refuses to know Docker: no type of its API is here,
 //! and no decision about a pod.
 
+mod deadline;
 mod image_service;
 mod listen;
 pub mod notify;
 mod runtime_service;
 mod server;
+mod sessions;
 mod shown;
 mod status;
 mod usage;
@@ -15,7 +17,7 @@ mod wanted;
 
 pub use listen::{Listen, ListenError, Socket, listen};
 pub use runtime_service::SandboxDefaults;
-pub use server::serve;
+pub use server::{ServeOptions, serve};
 
 /// The interface's types and services, made from `proto/api.proto`.
 #[allow(

@@ -8,6 +8,7 @@ use berth_pod::observe::{Container, Sandbox};
 use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Notice};
+use berth_streaming::Server;
 use tokio_stream::Stream;
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::task::TaskTracker;
@@ -15,7 +16,7 @@ use tonic::{Request, Response, Status};
 
 use crate::v1;
 use crate::v1::runtime_service_server::RuntimeService;
-use crate::{shown, status, usage, wanted};
+use crate::{sessions, shown, status, usage, wanted};
 
 /// The version of the kubelet's side of the interface; the kubelet starts with no other.
 const KUBELET_API_VERSION: &str = "0.1.0";
@@ -48,15 +49,22 @@ pub struct SandboxDefaults {
 pub(crate) struct Runtime {
     pods: Pods,
     defaults: Arc<SandboxDefaults>,
+    streaming: Arc<Server>,
     /// The tasks that feed event streams.
     tasks: TaskTracker,
 }
 
 impl Runtime {
-    pub(crate) fn new(pods: Pods, defaults: SandboxDefaults, tasks: TaskTracker) -> Self {
+    pub(crate) fn new(
+        pods: Pods,
+        defaults: SandboxDefaults,
+        streaming: Arc<Server>,
+        tasks: TaskTracker,
+    ) -> Self {
         Self {
             pods,
             defaults: Arc::new(defaults),
+            streaming,
             tasks,
         }
     }
@@ -469,22 +477,23 @@ impl RuntimeService for Runtime {
         }))
     }
 
-    async fn exec(&self, _: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
-        Err(not_offered("Exec", "this version does not have it yet"))
+    async fn exec(&self, request: Request<v1::ExecRequest>) -> Reply<v1::ExecResponse> {
+        let url = sessions::exec(&self.streaming, &self.pods, request.into_inner()).await?;
+        Ok(Response::new(v1::ExecResponse { url }))
     }
 
-    async fn attach(&self, _: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
-        Err(not_offered("Attach", "this version does not have it yet"))
+    async fn attach(&self, request: Request<v1::AttachRequest>) -> Reply<v1::AttachResponse> {
+        let url = sessions::attach(&self.streaming, &self.pods, request.into_inner()).await?;
+        Ok(Response::new(v1::AttachResponse { url }))
     }
 
     async fn port_forward(
         &self,
-        _: Request<v1::PortForwardRequest>,
+        request: Request<v1::PortForwardRequest>,
     ) -> Reply<v1::PortForwardResponse> {
-        Err(not_offered(
-            "PortForward",
-            "this version does not have it yet",
-        ))
+        let request = request.into_inner();
+        let url = sessions::port_forward(&self.streaming, &self.pods, request).await?;
+        Ok(Response::new(v1::PortForwardResponse { url }))
     }
 
     async fn container_stats(

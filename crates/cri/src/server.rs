@@ -1,14 +1,28 @@
 //! Serving both services on a unix socket, for as long as it is wanted.
 
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use berth_pod::image::Images as EngineImages;
 use berth_pod::pause::PauseImage;
 use berth_pod::pods::Pods;
-use tokio::net::UnixListener;
-use tokio_stream::wrappers::UnixListenerStream;
+use berth_streaming::{Server as StreamingServer, ServerOptions};
+use hyper::Request;
+use hyper::body::Incoming;
+use hyper::server::conn::http2;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
+use tonic::Status;
+use tonic::body::Body;
+use tonic::service::Routes;
+use tower_service::Service as _;
 
+use crate::deadline;
 use crate::image_service::Images;
 use crate::runtime_service::{Runtime, SandboxDefaults};
 use crate::v1::image_service_server::ImageServiceServer;
@@ -21,18 +35,69 @@ const MAX_MESSAGE: usize = 16 << 20;
 /// again; longer ones (a stop with its grace) go on in the engine.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// How many calls one client may have open.
+const CALLS: u32 = 1000;
+
+/// Between two tries to accept when the process has no descriptors left.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// How the interface is served.
+#[derive(Debug, Clone)]
+pub struct ServeOptions {
+    /// What sandboxes get that their request does not say.
+    pub sandboxes: SandboxDefaults,
+    /// Where exec, attach and port-forward are served.
+    pub streaming: SocketAddr,
+}
+
 /// Serves the pods of one engine on a listener, until `ending` completes: then no call is taken any more, and those that change something
 /// are carried to their end, for a while.
 ///
 /// # Errors
-/// When the listener fails.
+/// When the streaming address cannot be listened on.
 pub async fn serve(
     listener: UnixListener,
     pods: Pods,
-    defaults: SandboxDefaults,
+    options: ServeOptions,
     ending: impl Future<Output = ()>,
-) -> Result<(), tonic::transport::Error> {
-    let tasks = TaskTracker::new();
+) -> std::io::Result<()> {
+    let streaming = StreamingServer::bind(ServerOptions {
+        listen: options.streaming,
+        ..ServerOptions::default()
+    })
+    .await?;
+    let streaming = Arc::new(streaming);
+    let routes = routes(&pods, options.sandboxes, streaming.clone());
+    let mut connections = JoinSet::new();
+    let mut ending = std::pin::pin!(ending);
+    loop {
+        tokio::select! {
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => {
+                    connections.spawn(connection(stream, routes.clone()));
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "a client could not be accepted");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                }
+            },
+            // Those that have ended.
+            Some(_) = connections.join_next() => {}
+            () = &mut ending => break,
+        }
+    }
+    // Streams of events have no end, so clients are not waited for, only what they have begun.
+    connections.shutdown().await;
+    streaming.shutdown().await;
+    if !pods.finish(PATIENCE).await {
+        tracing::warn!(
+            "some calls have not ended within {PATIENCE:?}; the engine goes on with them"
+        );
+    }
+    Ok(())
+}
+
+fn routes(pods: &Pods, defaults: SandboxDefaults, streaming: Arc<StreamingServer>) -> Routes {
     let sandboxes = match &defaults.image {
         Some(image) => image.parse().ok(),
         None => PauseImage::built_in()
@@ -46,22 +111,39 @@ pub async fn serve(
     let images = ImageServiceServer::new(Images::new(pods.clone(), images))
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);
-    let runtime = RuntimeServiceServer::new(Runtime::new(pods.clone(), defaults, tasks.clone()))
+    let runtime = Runtime::new(pods.clone(), defaults, streaming, TaskTracker::new());
+    let runtime = RuntimeServiceServer::new(runtime)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);
-    let served = tonic::transport::Server::builder()
-        .add_service(runtime)
-        .add_service(images)
-        .serve_with_incoming(UnixListenerStream::new(listener));
-    // Streams of events have no end, so connections are not waited for.
-    let result = tokio::select! {
-        result = served => result,
-        () = ending => Ok(()),
-    };
-    if !pods.finish(PATIENCE).await {
-        tracing::warn!(
-            "some calls have not ended within {PATIENCE:?}; the engine goes on with them"
-        );
+    Routes::new(runtime).add_service(images).prepare()
+}
+
+/// Serves one client.
+async fn connection(stream: UnixStream, routes: Routes) {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        let mut routes = routes.clone();
+        async move {
+            let timeout = deadline::take(request.headers_mut());
+            let answer = routes.call(request.map(Body::new));
+            let answered = match timeout {
+                None => answer.await,
+                Some(timeout) => match tokio::time::timeout(timeout, answer).await {
+                    Ok(answered) => answered,
+                    Err(_) => Ok(Status::deadline_exceeded(format!(
+                        "the call was not answered within {timeout:?}"
+                    ))
+                    .into_http()),
+                },
+            };
+            answered as Result<_, Infallible>
+        }
+    });
+    let served = http2::Builder::new(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(CALLS)
+        .serve_connection(TokioIo::new(stream), service)
+        .await;
+    if let Err(error) = served {
+        tracing::debug!(%error, "a client's connection ended");
     }
-    result
 }

@@ -8,6 +8,7 @@ pub mod engine;
 pub mod image;
 pub mod labels;
 pub mod logs;
+pub mod netns;
 pub mod observe;
 pub mod oom;
 pub mod pause;
