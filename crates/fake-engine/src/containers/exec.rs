@@ -12,6 +12,7 @@ use super::subject;
 use crate::clock::Nanos;
 use crate::config::nullable;
 use crate::engine::Inner;
+use crate::files::View;
 use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
 use crate::log::StreamId;
 use crate::pipes::Chunk;
@@ -218,11 +219,12 @@ impl Inner {
         let idle = matches!(program, process::Program::Idle);
         let mut variables = environment(&config, &hostname, spec.tty);
         variables.extend(spec.env.iter().cloned());
-        let user = if spec.user.is_empty() {
+        let user = user_numbers(if spec.user.is_empty() {
             &config.user
         } else {
             &spec.user
-        };
+        });
+        let view = View { user, ..view };
         let process = Process {
             engine: Arc::clone(self),
             container: owner,
@@ -233,7 +235,7 @@ impl Inner {
             hostname,
             tty: spec.tty,
             has_shell: facts.has_shell,
-            user: user_numbers(user),
+            user,
         };
         let ended_id = Arc::clone(id);
         let start = Start {

@@ -266,6 +266,7 @@ impl Inner {
             own,
             mounts: mounts.into(),
             read_only: container.host.acts.readonly_rootfs,
+            user: user_numbers(&container.config.user),
         })
     }
 

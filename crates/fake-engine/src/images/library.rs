@@ -121,14 +121,21 @@ pub(crate) fn shell_tree() -> Arc<Tree> {
             "/proc",
             "/root",
             "/sys",
-            "/tmp",
             "/usr",
             "/usr/bin",
             "/usr/sbin",
             "/var",
-            "/var/tmp",
         ] {
             tree.insert(dir, Node::dir(BUILT));
+        }
+        for dir in ["/tmp", "/var/tmp"] {
+            tree.insert(
+                dir,
+                Node {
+                    mode: 0o1777,
+                    ..Node::dir(BUILT)
+                },
+            );
         }
         for applet in APPLETS {
             tree.insert(

@@ -9,10 +9,10 @@ use crate::files::clean;
 
 /// The programs that are built in.
 pub(crate) const APPLETS: &[&str] = &[
-    "[", "ash", "basename", "cat", "chmod", "cp", "date", "dirname", "echo", "env", "false",
-    "grep", "head", "hostname", "httpd", "id", "ln", "ls", "mkdir", "mv", "nproc", "printenv",
-    "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "sync", "tail", "tee", "test",
-    "touch", "true", "uname", "wc", "whoami", "yes",
+    "[", "ash", "basename", "cat", "chmod", "chown", "cp", "date", "dirname", "echo", "env",
+    "false", "grep", "head", "hostname", "httpd", "id", "ln", "ls", "mkdir", "mv", "nproc",
+    "printenv", "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "stty", "sync",
+    "tail", "tee", "test", "touch", "true", "uname", "wc", "whoami", "yes",
 ];
 
 /// Where a busybox image has its programs.
@@ -184,6 +184,7 @@ impl Applet<'_> {
             "cp" | "mv" => self.copy(args).await,
             "ln" => self.link(args),
             "chmod" => self.chmod(args),
+            "chown" => self.chown(args),
             // Runs until a signal ends it; nothing listens behind the fake engine's ports.
             "httpd" => std::future::pending().await,
             _ => Err(Failure::Said("not found".to_owned(), 127)),

@@ -14,7 +14,7 @@ use super::io::{Sink, Source};
 use super::parse::{Command, Redirect, Target, Word, parse};
 use super::variables::{Variable, Variables};
 use crate::clock::Nanos;
-use crate::files::{FileError, Node, clean};
+use crate::files::{FileError, clean};
 use crate::log::StreamId;
 use crate::process::Process;
 use crate::signals::{Disposition, INT};
@@ -565,7 +565,7 @@ impl Shell {
                         let made = if keep {
                             Ok(())
                         } else {
-                            view.put(&path, Node::file(Bytes::new(), self.time))
+                            view.write(&path, b"", false, self.time)
                         };
                         made.map_err(|error| match error {
                             FileError::Missing => {
