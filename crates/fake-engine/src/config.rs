@@ -265,6 +265,8 @@ pub(crate) struct HostActs {
     pub(crate) readonly_rootfs: bool,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<MountSpec>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) console_size: Vec<u32>,
 }
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]

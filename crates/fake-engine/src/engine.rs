@@ -575,6 +575,7 @@ impl FakeEngine {
                 .for_each(|signal| signals.set(signal, Disposition::Exit(0)));
             container.process = Some(Running {
                 signals: Arc::new(signals),
+                terminal: None,
                 tasks: Vec::new(),
             });
             inner.container_event(container, "start", &[]);

@@ -30,6 +30,7 @@ mod signals;
 mod state;
 mod system;
 mod tarfiles;
+mod terminal;
 mod time;
 mod version;
 mod volumes;

@@ -21,6 +21,7 @@ use crate::session::{Input, Session, head, parse_detach_keys};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, INT, Signals};
 use crate::state::State;
+use crate::terminal::{Size, Terminal};
 use crate::version::ApiVersion;
 
 /// What a client that lags lets an exec write ahead, in writes.
@@ -37,6 +38,7 @@ pub(crate) struct Exec {
     started: bool,
     exit_code: Option<i64>,
     pid: u32,
+    terminal: Option<Arc<Terminal>>,
     task: Option<AbortHandle>,
     /// Keeps an idle program's client waiting; let go at the end.
     output: Option<mpsc::Sender<Chunk>>,
@@ -77,6 +79,8 @@ struct ExecBody {
     working_dir: String,
     #[serde(deserialize_with = "nullable")]
     cmd: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    console_size: Vec<u32>,
 }
 
 impl ExecBody {
@@ -155,6 +159,7 @@ impl Inner {
             started: false,
             exit_code: None,
             pid: 0,
+            terminal: None,
             task: None,
             output: None,
             run: container.run,
@@ -216,6 +221,11 @@ impl Inner {
                 return Err(failure.of_exec());
             }
         };
+        let terminal = spec.tty.then(|| {
+            let size = Size::of_console(&spec.console_size);
+            Arc::new(Terminal::new(size))
+        });
+        let worked = state.container_mut(&owner).map_err(refuse)?.load.worked();
         let idle = matches!(program, process::Program::Idle);
         let mut variables = environment(&config, &hostname, spec.tty);
         variables.extend(spec.env.iter().cloned());
@@ -233,7 +243,8 @@ impl Inner {
             signals: Arc::clone(&signals),
             view,
             hostname,
-            tty: spec.tty,
+            terminal: terminal.clone(),
+            worked,
             has_shell: facts.has_shell,
             user,
         };
@@ -255,6 +266,7 @@ impl Inner {
             exec.running = true;
             exec.pid = now_pid;
             exec.task = task;
+            exec.terminal = terminal;
             exec.output = sender.filter(|_| idle);
         }
         Ok(signals)
@@ -486,7 +498,7 @@ pub(crate) async fn inspect(call: Call) -> Answer {
 
 /// `POST /exec/{id}/resize`
 pub(crate) async fn resize(call: Call) -> Answer {
-    super::requests::terminal_size(&call)?;
+    let size = Size::of_call(&call)?;
     let state = call.engine.state();
     let exec = state.exec(&call.target)?;
     if !exec.running {
@@ -494,6 +506,9 @@ pub(crate) async fn resize(call: Call) -> Answer {
             "exec process is not running: {}",
             call.target
         )));
+    }
+    if let Some(terminal) = &exec.terminal {
+        terminal.resize(size);
     }
     Ok(status(hyper::StatusCode::OK).into())
 }

@@ -15,6 +15,7 @@ use crate::process::{self, Exit, Process, Start};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, Signals};
 use crate::state::State;
+use crate::terminal::{Size, Terminal};
 
 /// The first wait before a restart by policy, doubled each time (`restartmanager.go`, `defaultTimeout`).
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -173,6 +174,10 @@ impl Inner {
             tty: config.tty,
         };
         container.pipes.open(run);
+        let terminal = config.tty.then(|| {
+            let size = Size::of_console(&container.host.acts.console_size);
+            Arc::new(Terminal::new(size))
+        });
         let stdin = match config
             .open_stdin
             .then(|| container.pipes.lock().take_stdin())
@@ -190,7 +195,8 @@ impl Inner {
             signals: Arc::clone(&signals),
             view,
             hostname: container.hostname(),
-            tty: config.tty,
+            terminal: terminal.clone(),
+            worked: container.load.worked(),
             has_shell: facts.has_shell,
             user: user_numbers(&config.user),
         };
@@ -210,6 +216,7 @@ impl Inner {
         });
         container.process = Some(Running {
             signals,
+            terminal,
             tasks: task.into_iter().collect(),
         });
         health::begin(self, container);

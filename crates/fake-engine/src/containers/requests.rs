@@ -13,6 +13,7 @@ use crate::engine::Inner;
 use crate::events::Event;
 use crate::http::{Answer, ApiError, Call, json, no_content, status, streamed, typed};
 use crate::signals;
+use crate::terminal::Size;
 use crate::time::parse_moment;
 
 /// The engine's grace at stop where nobody says otherwise, in seconds (`container.DefaultStopTimeout`).
@@ -444,21 +445,9 @@ pub(crate) async fn update(mut call: Call) -> Answer {
     Ok(json(&json!({ "Warnings": null })).into())
 }
 
-/// Checks `h` and `w`.
-pub(crate) fn terminal_size(call: &Call) -> Result<(), ApiError> {
-    for name in ["h", "w"] {
-        let text = call.query.get(name).unwrap_or_default();
-        text.parse::<u32>().map_err(|_| {
-            let long = if name == "h" { "height" } else { "width" };
-            ApiError::bad(format!("invalid resize {long} {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
-        })?;
-    }
-    Ok(())
-}
-
 /// `POST /containers/{id}/resize`
 pub(crate) async fn resize(call: Call) -> Answer {
-    terminal_size(&call)?;
+    let size = Size::of_call(&call)?;
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
@@ -466,6 +455,9 @@ pub(crate) async fn resize(call: Call) -> Answer {
             "{} is not running",
             subject(call.api, &container.id)
         )));
+    }
+    if let Some(terminal) = container.process.as_ref().and_then(|p| p.terminal.as_ref()) {
+        terminal.resize(size);
     }
     let more = [
         ("height", call.query.get("h").unwrap_or_default().to_owned()),

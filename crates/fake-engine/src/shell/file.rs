@@ -51,7 +51,7 @@ impl Applet<'_> {
             ["-L" | "-h", name] => Ok(view
                 .lstat(&self.path(name))
                 .is_ok_and(|n| matches!(n.kind, Kind::Link(_)))),
-            ["-t", _] => Ok(self.shell.process.tty),
+            ["-t", _] => Ok(self.shell.process.terminal.is_some()),
             [left, "=" | "==", right] => Ok(left == right),
             [left, "!=", right] => Ok(left != right),
             [left, "-eq", right] => Ok(number(left)? == number(right)?),
