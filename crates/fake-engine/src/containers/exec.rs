@@ -17,7 +17,7 @@ use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
 use crate::log::StreamId;
 use crate::pipes::Chunk;
 use crate::process::{self, Exit, Process, Start};
-use crate::session::{Input, Session, head, parse_detach_keys};
+use crate::session::{Detached, Input, Session, head, parse_detach_keys};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, INT, Signals};
 use crate::state::State;
@@ -211,8 +211,8 @@ impl Inner {
             Err(failure) => {
                 if let Some(exec) = state.execs.get_mut(id) {
                     exec.started = true;
-                    // Older engines give 126 to whatever cannot be executed.
-                    exec.exit_code = Some(if state.api.at_least(42) {
+                    // Engines before 29 (API 1.52) give 126 to whatever cannot be executed.
+                    exec.exit_code = Some(if state.api.at_least(52) {
                         failure.code
                     } else {
                         126
@@ -360,17 +360,25 @@ pub(crate) async fn start(mut call: Call) -> Answer {
     let mut state = call.engine.state();
     let exec = state.exec(&call.target)?;
     let container = state.container(&exec.container)?;
-    if exec.exit_code.is_some() {
-        return Err(ApiError::conflict(format!(
-            "exec command {} has already run",
-            call.target
-        )));
-    }
-    if exec.started {
-        return Err(ApiError::conflict(format!(
-            "exec command {} is already running",
-            call.target
-        )));
+    let spec = exec.spec.clone();
+    let before = match (exec.started, exec.exit_code) {
+        (_, Some(_)) => Some("has already run"),
+        (true, None) => Some("is already running"),
+        (false, None) => None,
+    };
+    if let Some(before) = before {
+        let exec = if state.api.at_least(44) {
+            "exec"
+        } else {
+            "Error: Exec"
+        };
+        let message = format!("{exec} command {} {before}", call.target);
+        return if body.detach {
+            Err(ApiError::conflict(message))
+        } else {
+            // The head of the reply is on its way when the engine finds out.
+            Ok(Reply::Hijack(Box::new(farewell(&call, &spec, &message))))
+        };
     }
     if exec.run != container.run {
         return Err(ApiError::conflict(format!(
@@ -379,7 +387,6 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         )));
     }
     check_running(container, api)?;
-    let spec = exec.spec.clone();
     let id: Arc<str> = call.target.as_str().into();
     if body.tty.is_some_and(|tty| tty != spec.tty && tty) {
         return Err(ApiError::bad(
@@ -393,6 +400,7 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         return Ok(status(hyper::StatusCode::OK).into());
     }
     let (sender, receiver) = mpsc::channel(OUTPUT_DEPTH);
+    let last_words = sender.downgrade();
     let output = Output::Client {
         sender,
         tty: spec.tty,
@@ -416,24 +424,31 @@ pub(crate) async fn start(mut call: Call) -> Answer {
     };
     let keys = parse_detach_keys(&spec.detach_keys).unwrap_or_default();
     let mut session = Session {
-        head: head(
-            call.upgrade(),
-            call.api.at_least(42) && call.upgrade() && !spec.tty,
-            "",
-        ),
-        framed: !spec.tty,
         stdout: spec.attach_stdout,
         stderr: spec.attach_stderr,
-        earlier: Vec::new(),
         output: Some(receiver),
         input,
         detach_keys: if spec.tty { keys } else { Vec::new() },
-        on_detach: None,
-        on_interrupt: None,
+        ..stream(&call, &spec)
     };
     match call.engine.start_exec(&mut state, &id, output, stdin) {
         Ok(signals) => {
             let engine = Arc::clone(&call.engine);
+            let (detached, detached_id) = (Arc::clone(&engine), Arc::clone(&id));
+            session.on_detach = Some(Box::new(move || {
+                let text = "exec attach failed: error on attach stdin: read escape sequence\r\n";
+                if let Some(output) = last_words.upgrade() {
+                    // A client that reads nothing misses it.
+                    let _ = output.try_send((StreamId::Stdout, text.into()));
+                }
+                let exit = Exit {
+                    code: 126,
+                    out_of_memory: false,
+                };
+                // Its terminal is gone, and with it the process.
+                detached.exec_ended(&mut detached.state(), &detached_id, exit, true);
+                Detached::ReadOn
+            }));
             let interrupt = move || {
                 signals.interrupted.notify_waiters();
                 if let Delivery::Fatal(code) = signals.deliver(INT) {
@@ -454,16 +469,38 @@ pub(crate) async fn start(mut call: Call) -> Answer {
                 .then(|| -> Box<dyn Fn() + Send + Sync> { Box::new(interrupt) });
         }
         // The head of the reply is on its way when the start is tried: the error is output.
-        Err(message) => {
-            session.stdout = true;
-            session.output = None;
-            session.input = None;
-            session
-                .earlier
-                .push((StreamId::Stdout, format!("{message}\r\n").into()));
-        }
+        Err(message) => session = farewell(&call, &spec, &message),
     }
     Ok(Reply::Hijack(Box::new(session)))
+}
+
+/// A stream for a client's exec, with nothing on it.
+fn stream(call: &Call, spec: &ExecBody) -> Session {
+    Session {
+        head: head(
+            call.upgrade(),
+            call.api.at_least(42) && call.upgrade() && !spec.tty,
+            "",
+        ),
+        framed: !spec.tty,
+        stdout: false,
+        stderr: false,
+        earlier: Vec::new(),
+        output: None,
+        input: None,
+        detach_keys: Vec::new(),
+        on_detach: None,
+        on_interrupt: None,
+    }
+}
+
+/// A stream that says why there is no command on it.
+fn farewell(call: &Call, spec: &ExecBody, message: &str) -> Session {
+    Session {
+        stdout: true,
+        earlier: vec![(StreamId::Stdout, format!("{message}\r\n").into())],
+        ..stream(call, spec)
+    }
 }
 
 /// `GET /exec/{id}/json`
