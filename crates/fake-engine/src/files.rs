@@ -111,6 +111,15 @@ impl Tree {
         self.nodes.retain(|other, _| !within(other, path));
     }
 
+    /// What is below a directory, by the path from there.
+    pub(crate) fn below<'a>(&'a self, root: &'a str) -> impl Iterator<Item = (String, Node)> + 'a {
+        let prefix = format!("{root}/");
+        self.nodes
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(|(path, node)| (path[root.len()..].to_owned(), node.clone()))
+    }
+
     /// The bytes its files hold.
     pub(crate) fn size(&self) -> usize {
         self.nodes

@@ -25,6 +25,18 @@ pub(crate) fn driver_of(network: &str) -> &'static str {
     }
 }
 
+/// What the engine writes into every `/etc/hosts`.
+const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+";
+
+/// The host as containers reach it: the gateway of the default network.
+const HOST_GATEWAY: &str = "172.17.0.1";
+
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: Arc<str>,
@@ -333,6 +345,32 @@ impl State {
         Ok(())
     }
 
+    /// The container whose network this one shares.
+    fn network_owner(&self, container: &Container) -> Option<&Container> {
+        let owner = container
+            .host
+            .acts
+            .network_mode
+            .strip_prefix("container:")?;
+        self.container(owner)
+            .ok()
+            .filter(|owner| owner.id != container.id)
+    }
+
+    /// A starting container that shares another's network takes its host name as well.
+    pub(crate) fn adopt_host_name(&mut self, id: &str) -> Result<(), ApiError> {
+        let Some(owner) = self.network_owner(self.container(id)?) else {
+            return Ok(());
+        };
+        let (hostname, domainname) = (owner.hostname(), owner.config.domainname.clone());
+        let config = &mut self.container_mut(id)?.config;
+        if config.hostname != hostname || config.domainname != domainname {
+            let config = Arc::make_mut(config);
+            (config.hostname, config.domainname) = (hostname, domainname);
+        }
+        Ok(())
+    }
+
     /// Takes a stopped container's addresses back.
     pub(crate) fn disconnect_all(&mut self, id: &str) {
         let Self {
@@ -350,9 +388,20 @@ impl State {
 
     /// The content of a container's `/etc/hosts`.
     pub(crate) fn host_entries(&self, id: &str) -> String {
-        let mut text =
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+        let mut text = LOCAL_HOSTS.to_owned();
         if let Some(container) = self.containers.get(id) {
+            let container = self.network_owner(container).unwrap_or(container);
+            for entry in &container.host.acts.extra_hosts {
+                if let Some((name, address)) = entry.split_once(':') {
+                    let address = if address == "host-gateway" {
+                        HOST_GATEWAY
+                    } else {
+                        address
+                    };
+                    text.push_str(&format!("{address}\t{name}\n"));
+                }
+            }
+            text.push_str(&self.hosts_of_links(&container.id));
             for address in container
                 .endpoints
                 .iter()

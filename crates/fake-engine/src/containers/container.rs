@@ -165,6 +165,10 @@ pub(crate) struct Mount {
     pub(crate) target: String,
     pub(crate) mode: String,
     pub(crate) writable: bool,
+    /// The directory of a volume that is mounted; empty for all of it.
+    pub(crate) part: String,
+    /// Whether an empty volume begins with what the image has there.
+    pub(crate) copies: bool,
     /// A tmpfs' content.
     pub(crate) memory: Option<SharedTree>,
 }

@@ -200,6 +200,7 @@ impl Inner {
             &[("execID", id.to_string())],
         );
         let hostname = container.hostname();
+        let linked = state.variables_of_links(container);
         let pipes = Arc::clone(&container.pipes);
         let signals = Arc::new(Signals::new(Disposition::Default));
         let sender = match &output {
@@ -227,7 +228,7 @@ impl Inner {
         });
         let worked = state.container_mut(&owner).map_err(refuse)?.load.worked();
         let idle = matches!(program, process::Program::Idle);
-        let mut variables = environment(&config, &hostname, spec.tty);
+        let mut variables = environment(&config, &hostname, spec.tty, linked);
         variables.extend(spec.env.iter().cloned());
         let user = user_numbers(if spec.user.is_empty() {
             &config.user

@@ -337,9 +337,8 @@ pub(crate) async fn wait(call: Call) -> Answer {
 /// `DELETE /containers/{id}`
 pub(crate) async fn remove(call: Call) -> Answer {
     if call.query.flag("link") {
-        return Err(ApiError::bad(
-            "the fake engine does not serve links between containers",
-        ));
+        call.engine.state().unlink(&call.target)?;
+        return Ok(no_content().into());
     }
     let (force, volumes) = (call.query.flag("force"), call.query.flag("v"));
     let mut state = call.engine.state();
@@ -465,52 +464,6 @@ pub(crate) async fn resize(call: Call) -> Answer {
     ];
     call.engine.container_event(container, "resize", &more);
     Ok(status(hyper::StatusCode::OK).into())
-}
-
-/// `GET /containers/{id}/top`
-pub(crate) async fn top(call: Call) -> Answer {
-    let arguments = call
-        .query
-        .get("ps_args")
-        .filter(|a| !a.is_empty())
-        .unwrap_or("-ef");
-    if arguments != "-ef" {
-        return Err(ApiError::internal(format!(
-            "the fake engine's ps knows -ef, not {arguments:?}"
-        )));
-    }
-    let state = call.engine.state();
-    let container = state.container(&call.target)?;
-    if !container.is_running() {
-        return Err(ApiError::conflict(format!(
-            "{} is not running",
-            subject(call.api, &container.id)
-        )));
-    }
-    let started = crate::time::rfc3339(container.started.unwrap_or_default());
-    let clock = started.get(11..16).unwrap_or("00:00").to_owned();
-    let row = |pid: u32, parent: u32, command: String| -> Vec<String> {
-        let user = if container.config.user.is_empty() {
-            "root"
-        } else {
-            &container.config.user
-        };
-        let terminal = if container.config.tty { "pts/0" } else { "?" };
-        vec![
-            user.to_owned(),
-            pid.to_string(),
-            parent.to_string(),
-            "0".into(),
-            clock.clone(),
-            terminal.into(),
-            "00:00:00".into(),
-            command,
-        ]
-    };
-    let mut rows = vec![row(container.pid, 1, container.config.argv().join(" "))];
-    rows.extend(super::exec::running(&state, container).map(|(pid, command)| row(pid, 1, command)));
-    call.engine.container_event(container, "top", &[]);
-    Ok(json(&json!({ "Titles": ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"], "Processes": rows })).into())
 }
 
 /// `POST /containers/prune`
