@@ -20,7 +20,7 @@ use crate::operation::Operation;
 use crate::session::Session;
 use crate::version::ApiVersion;
 use crate::wire::{Mode, Stream, Wire, WireIo};
-use crate::{events, images, networks, system, volumes};
+use crate::{disk_usage, events, images, networks, system, volumes};
 
 /// What becomes of a connection that leaves HTTP.
 enum After {
@@ -234,7 +234,7 @@ async fn dispatch(call: Call) -> Answer {
         Op::Info => system::info(call).await,
         Op::Auth => images::pull::auth(call).await,
         Op::Events => events::events(call).await,
-        Op::SystemDf => system::df(call).await,
+        Op::SystemDf => disk_usage::df(call).await,
         Op::ListContainers => containers::list::list(call).await,
         Op::InspectContainer => requests::inspect(call).await,
         Op::CreateContainer => containers::create::create(call).await,

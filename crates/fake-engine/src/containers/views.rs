@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::container::{Container, Endpoint, HealthState, Mount, MountKind, Phase, Published};
+use crate::addresses::mac_of;
 use crate::clock::Nanos;
 use crate::files::lock;
-use crate::networks::mac_of;
 use crate::rng::Rng;
 use crate::script::Health;
 use crate::state::State;
