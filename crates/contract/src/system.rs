@@ -226,7 +226,7 @@ async fn disk_usage(case: &Case, options: &SystemDfOptions) -> Result<SystemDf, 
 async fn disk_usage_lists_containers_and_volumes(case: Case) -> Result<(), Violation> {
     let volume = case.docker().create_volume(&case.volume()).await?.name;
     let container = case.create(&case.idle()).await?;
-    // From API 1.52 on the single objects come only when asked for, and in the totals.
+    // From API 1.52 on the single objects are in the totals, and with `verbose` nowhere else.
     let usage = disk_usage(
         &case,
         &SystemDfOptions {

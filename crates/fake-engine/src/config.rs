@@ -265,6 +265,20 @@ pub(crate) struct HostActs {
     pub(crate) readonly_rootfs: bool,
     #[serde(deserialize_with = "nullable")]
     pub(crate) mounts: Vec<MountSpec>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) console_size: Vec<u32>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) cap_add: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) cap_drop: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) dns: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) extra_hosts: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) links: Vec<String>,
+    #[serde(rename = "UTSMode", deserialize_with = "nullable")]
+    pub(crate) uts_mode: String,
 }
 
 #[derive(Clone, Debug, Default, serde::Deserialize)]
@@ -303,6 +317,18 @@ pub(crate) struct MountSpec {
     pub(crate) target: String,
     #[serde(deserialize_with = "nullable")]
     pub(crate) read_only: bool,
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) volume_options: VolumeOptions,
+}
+
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(rename_all = "PascalCase", default)]
+pub(crate) struct VolumeOptions {
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) no_copy: bool,
+    /// The directory of the volume that is mounted; empty for all of it.
+    #[serde(deserialize_with = "nullable")]
+    pub(crate) subpath: String,
 }
 
 impl HostConfig {

@@ -17,6 +17,7 @@ use crate::containers::container::{Phase, Running};
 use crate::containers::create::Wanted;
 use crate::events::{Bus, Event};
 use crate::fault::{Fault, Faults};
+use crate::images::shelf::Shelf;
 use crate::operation::Operation;
 use crate::registry::RegistryBehaviour;
 use crate::rng::Rng;
@@ -51,6 +52,7 @@ pub(crate) struct Inner {
     bus: Mutex<Bus>,
     faults: Mutex<(Faults, Rng)>,
     registry: Mutex<RegistryBehaviour>,
+    shelf: Mutex<Shelf>,
     scripts: Mutex<Vec<Arc<Script>>>,
     calls: Vec<AtomicU64>,
     tasks: Mutex<Tasks>,
@@ -86,6 +88,11 @@ impl Inner {
 
     pub(crate) fn registry(&self) -> MutexGuard<'_, RegistryBehaviour> {
         lock(&self.registry)
+    }
+
+    /// What was pushed to registries.
+    pub(crate) fn shelf(&self) -> MutexGuard<'_, Shelf> {
+        lock(&self.shelf)
     }
 
     pub(crate) fn plan(&self, operation: Operation) -> crate::fault::Plan {
@@ -316,6 +323,7 @@ impl Builder {
             bus: Mutex::default(),
             faults: Mutex::new((faults, dice)),
             registry: Mutex::new(self.registry),
+            shelf: Mutex::default(),
             scripts: Mutex::new(self.scripts.into_iter().map(Arc::new).collect()),
             calls: Operation::ALL.iter().map(|_| AtomicU64::new(0)).collect(),
             tasks: Mutex::default(),
@@ -567,6 +575,7 @@ impl FakeEngine {
                 .for_each(|signal| signals.set(signal, Disposition::Exit(0)));
             container.process = Some(Running {
                 signals: Arc::new(signals),
+                terminal: None,
                 tasks: Vec::new(),
             });
             inner.container_event(container, "start", &[]);

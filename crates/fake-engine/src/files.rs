@@ -23,6 +23,8 @@ pub(crate) enum Kind {
 pub(crate) struct Node {
     pub(crate) kind: Kind,
     pub(crate) mode: u32,
+    /// User and group number.
+    pub(crate) owner: (u32, u32),
     pub(crate) time: Nanos,
 }
 
@@ -31,6 +33,7 @@ impl Node {
         Self {
             kind: Kind::Dir,
             mode: 0o755,
+            owner: (0, 0),
             time,
         }
     }
@@ -39,8 +42,23 @@ impl Node {
         Self {
             kind: Kind::File(data.into()),
             mode: 0o644,
+            owner: (0, 0),
             time,
         }
+    }
+
+    pub(crate) fn link(target: impl Into<String>, time: Nanos) -> Self {
+        Self {
+            kind: Kind::Link(target.into()),
+            mode: 0o777,
+            owner: (0, 0),
+            time,
+        }
+    }
+
+    /// The same, of this user and group.
+    pub(crate) fn owned(self, owner: (u32, u32)) -> Self {
+        Self { owner, ..self }
     }
 
     pub(crate) fn size(&self) -> usize {
@@ -78,9 +96,28 @@ impl Tree {
         }
     }
 
+    /// Takes the directories above a path over from a lower tree, as a layer does before it changes anything in them.
+    fn copy_up(&mut self, lower: &Self, path: &str) {
+        for parent in parents(path) {
+            if let (false, Some(node)) = (self.nodes.contains_key(parent), lower.nodes.get(parent))
+            {
+                self.nodes.insert(parent.to_owned(), node.clone());
+            }
+        }
+    }
+
     /// Takes away a path and everything below it.
     pub(crate) fn remove(&mut self, path: &str) {
         self.nodes.retain(|other, _| !within(other, path));
+    }
+
+    /// What is below a directory, by the path from there.
+    pub(crate) fn below<'a>(&'a self, root: &'a str) -> impl Iterator<Item = (String, Node)> + 'a {
+        let prefix = format!("{root}/");
+        self.nodes
+            .range(prefix.clone()..)
+            .take_while(move |(path, _)| path.starts_with(&prefix))
+            .map(|(path, node)| (path[root.len()..].to_owned(), node.clone()))
     }
 
     /// The bytes its files hold.
@@ -178,6 +215,8 @@ pub(crate) struct View {
     /// Longest path first.
     pub(crate) mounts: Arc<[Mounted]>,
     pub(crate) read_only: bool,
+    /// Who new files belong to: user and group number.
+    pub(crate) user: (u32, u32),
 }
 
 enum Place<'a> {
@@ -207,6 +246,11 @@ impl View {
             }
             None => Place::Own(path.to_owned()),
         }
+    }
+
+    /// Whether a path is the container's own and not in something mounted.
+    pub(crate) fn in_own_layer(&self, path: &str) -> bool {
+        matches!(self.place(path), Place::Own(_))
     }
 
     /// The node at a path, the last link not followed.
@@ -330,7 +374,9 @@ impl View {
         match self.place(path) {
             Place::Own(_) if self.read_only => Err(FileError::ReadOnly),
             Place::Own(path) => {
-                lock(&self.own).insert(&path, node);
+                let mut own = lock(&self.own);
+                own.copy_up(&self.image, &path);
+                own.insert(&path, node);
                 Ok(())
             }
             Place::Mount(mount, _) if mount.read_only => Err(FileError::ReadOnly),
@@ -345,7 +391,7 @@ impl View {
         }
     }
 
-    /// Writes a file, or adds to its end.
+    /// Writes a file, or adds to its end; a file that is there keeps its mode and owner.
     pub(crate) fn write(
         &self,
         path: &str,
@@ -353,13 +399,29 @@ impl View {
         append: bool,
         time: Nanos,
     ) -> Result<(), FileError> {
-        let mut content = match (append, self.read(path)) {
-            (true, Ok(existing)) => existing.to_vec(),
-            (_, Err(FileError::IsDir)) => return Err(FileError::IsDir),
+        let existing = match self.stat(path) {
+            Ok(node) if node.kind == Kind::Dir && !self.vacant(&self.resolve(path, true)?) => {
+                return Err(FileError::IsDir);
+            }
+            Ok(node) if node.kind != Kind::Dir => Some(node),
+            _ => None,
+        };
+        let (mode, owner) = existing
+            .as_ref()
+            .map_or((0o644, self.user), |node| (node.mode, node.owner));
+        let mut content = match existing {
+            Some(Node {
+                kind: Kind::File(content),
+                ..
+            }) if append => content.to_vec(),
             _ => Vec::new(),
         };
         content.extend_from_slice(data);
-        self.put(path, Node::file(content, time))
+        let node = Node {
+            mode,
+            ..Node::file(content, time).owned(owner)
+        };
+        self.put(path, node)
     }
 
     /// Removes a path with everything below it.
@@ -373,6 +435,7 @@ impl View {
             Place::Own(_) if self.read_only => Err(FileError::ReadOnly),
             Place::Own(path) => {
                 let mut own = lock(&self.own);
+                own.copy_up(&self.image, &path);
                 own.remove(&path);
                 if self.image.nodes.contains_key(&path) {
                     own.removed.insert(path);
@@ -539,19 +602,13 @@ mod tests {
     fn view(mounts: Vec<Mounted>) -> View {
         let mut image = Tree::default();
         image.insert("/etc/motd", Node::file("hello", 0));
-        image.insert(
-            "/lib",
-            Node {
-                kind: Kind::Link("/etc".into()),
-                mode: 0o777,
-                time: 0,
-            },
-        );
+        image.insert("/lib", Node::link("/etc", 0));
         View {
             image: Arc::new(image),
             own: SharedTree::default(),
             mounts: mounts.into(),
             read_only: false,
+            user: (0, 0),
         }
     }
 
@@ -593,24 +650,8 @@ mod tests {
     #[test]
     fn a_link_loop_is_an_error() {
         let view = view(Vec::new());
-        view.put(
-            "/a",
-            Node {
-                kind: Kind::Link("/b".into()),
-                mode: 0o777,
-                time: 0,
-            },
-        )
-        .unwrap();
-        view.put(
-            "/b",
-            Node {
-                kind: Kind::Link("/a".into()),
-                mode: 0o777,
-                time: 0,
-            },
-        )
-        .unwrap();
+        view.put("/a", Node::link("/b", 0)).unwrap();
+        view.put("/b", Node::link("/a", 0)).unwrap();
         assert_eq!(view.read("/a/x"), Err(FileError::Loop));
     }
 }

@@ -1,10 +1,12 @@
 //! A Docker Engine in memory: a stateful server of the Engine API, for tests and for machines without Docker.
 #![doc = include_str!("../README.md")]
 
+mod addresses;
 mod binds;
 mod clock;
 mod config;
 mod containers;
+mod disk_usage;
 mod engine;
 mod events;
 mod fault;
@@ -30,6 +32,7 @@ mod signals;
 mod state;
 mod system;
 mod tarfiles;
+mod terminal;
 mod time;
 mod version;
 mod volumes;

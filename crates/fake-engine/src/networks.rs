@@ -1,11 +1,12 @@
-//! Owns networks: their requests and their addresses. Host ports are `ports`'.
+//! Owns networks: their requests, and who is in them. Their addresses are `addresses`', host ports `ports`'.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use crate::addresses::{Pool, mac_of};
 use crate::clock::Nanos;
 use crate::config::nullable;
 use crate::containers::container::{Container, Endpoint, EndpointSettings, Phase};
@@ -25,6 +26,18 @@ pub(crate) fn driver_of(network: &str) -> &'static str {
     }
 }
 
+/// What the engine writes into every `/etc/hosts`.
+const LOCAL_HOSTS: &str = "127.0.0.1\tlocalhost
+::1\tlocalhost ip6-localhost ip6-loopback
+fe00::0\tip6-localnet
+ff00::0\tip6-mcastprefix
+ff02::1\tip6-allnodes
+ff02::2\tip6-allrouters
+";
+
+/// The host as containers reach it: the gateway of the default network.
+const HOST_GATEWAY: &str = "172.17.0.1";
+
 #[derive(Debug)]
 pub(crate) struct Network {
     pub(crate) id: Arc<str>,
@@ -36,76 +49,6 @@ pub(crate) struct Network {
     internal: bool,
     attachable: bool,
     pool: Option<Pool>,
-}
-
-/// The addresses of a network.
-#[derive(Debug)]
-struct Pool {
-    base: u32,
-    prefix: u32,
-    gateway: u32,
-    used: BTreeSet<u32>,
-    /// No address below this is free.
-    lowest: u32,
-}
-
-impl Pool {
-    fn new(base: u32, prefix: u32, gateway: Option<u32>) -> Self {
-        let gateway = gateway.unwrap_or(base + 1);
-        Self {
-            base,
-            prefix,
-            gateway,
-            used: BTreeSet::from([gateway]),
-            lowest: base + 1,
-        }
-    }
-
-    fn parse(subnet: &str, gateway: Option<&str>) -> Option<Self> {
-        let (address, prefix) = subnet.split_once('/')?;
-        let (address, prefix): (Ipv4Addr, u32) = (address.parse().ok()?, prefix.parse().ok()?);
-        if !(8..=30).contains(&prefix) {
-            return None;
-        }
-        let base = u32::from(address) & (u32::MAX << (32 - prefix));
-        let pool = Self::new(base, prefix, None);
-        match gateway.filter(|text| !text.is_empty()) {
-            None => Some(pool),
-            Some(text) => {
-                let gateway = u32::from(text.parse::<Ipv4Addr>().ok()?);
-                pool.holds(gateway)
-                    .then(|| Self::new(base, prefix, Some(gateway)))
-            }
-        }
-    }
-
-    fn last(&self) -> u32 {
-        self.base + ((1 << (32 - self.prefix)) - 1)
-    }
-
-    fn holds(&self, address: u32) -> bool {
-        (self.base..=self.last()).contains(&address)
-    }
-
-    fn take(&mut self) -> Option<u32> {
-        let last = self.last();
-        while self.lowest < last && self.used.contains(&self.lowest) {
-            self.lowest += 1;
-        }
-        (self.lowest < last).then(|| {
-            self.used.insert(self.lowest);
-            self.lowest
-        })
-    }
-
-    fn release(&mut self, address: u32) {
-        self.used.remove(&address);
-        self.lowest = self.lowest.min(address);
-    }
-
-    fn subnet(&self) -> String {
-        format!("{}/{}", Ipv4Addr::from(self.base), self.prefix)
-    }
 }
 
 /// All networks, oldest first.
@@ -193,7 +136,7 @@ impl Networks {
         self.0
             .iter()
             .filter_map(|n| n.pool.as_ref())
-            .any(|other| other.holds(pool.base) || pool.holds(other.base))
+            .any(|other| other.overlaps(pool))
     }
 }
 
@@ -206,11 +149,7 @@ impl Network {
     }
 
     fn view(&self, api: crate::version::ApiVersion, containers: Option<Value>) -> Value {
-        let config: Vec<Value> = self
-            .pool
-            .iter()
-            .map(|pool| json!({ "Subnet": pool.subnet(), "Gateway": Ipv4Addr::from(pool.gateway).to_string() }))
-            .collect();
+        let config: Vec<Value> = self.pool.iter().map(Pool::view).collect();
         let mut view = json!({
             "Name": &*self.name,
             "Id": &*self.id,
@@ -248,19 +187,6 @@ impl Network {
             .attribute("name", &*self.name)
             .attribute("type", &self.driver)
     }
-}
-
-/// The MAC address the engine derives from an IPv4 address.
-pub(crate) fn mac_of(address: u32) -> String {
-    let [a, b, c, d] = address.to_be_bytes();
-    let mut text = "02:42".to_owned();
-    for byte in [a, b, c, d] {
-        text.push(':');
-        for digit in [byte >> 4, byte & 0xf] {
-            text.push(char::from(b"0123456789abcdef"[usize::from(digit)]));
-        }
-    }
-    text
 }
 
 impl State {
@@ -324,12 +250,38 @@ impl State {
                         "no configured subnet contains IP address {text}"
                     )));
                 }
-                if !pool.used.insert(address) {
+                if !pool.reserve(address) {
                     return Err(ApiError::forbidden("Address already in use"));
                 }
                 Some(address)
             }
         };
+        Ok(())
+    }
+
+    /// The container whose network this one shares.
+    fn network_owner(&self, container: &Container) -> Option<&Container> {
+        let owner = container
+            .host
+            .acts
+            .network_mode
+            .strip_prefix("container:")?;
+        self.container(owner)
+            .ok()
+            .filter(|owner| owner.id != container.id)
+    }
+
+    /// A starting container that shares another's network takes its host name as well.
+    pub(crate) fn adopt_host_name(&mut self, id: &str) -> Result<(), ApiError> {
+        let Some(owner) = self.network_owner(self.container(id)?) else {
+            return Ok(());
+        };
+        let (hostname, domainname) = (owner.hostname(), owner.config.domainname.clone());
+        let config = &mut self.container_mut(id)?.config;
+        if config.hostname != hostname || config.domainname != domainname {
+            let config = Arc::make_mut(config);
+            (config.hostname, config.domainname) = (hostname, domainname);
+        }
         Ok(())
     }
 
@@ -350,9 +302,20 @@ impl State {
 
     /// The content of a container's `/etc/hosts`.
     pub(crate) fn host_entries(&self, id: &str) -> String {
-        let mut text =
-            "127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n".to_owned();
+        let mut text = LOCAL_HOSTS.to_owned();
         if let Some(container) = self.containers.get(id) {
+            let container = self.network_owner(container).unwrap_or(container);
+            for entry in &container.host.acts.extra_hosts {
+                if let Some((name, address)) = entry.split_once(':') {
+                    let address = if address == "host-gateway" {
+                        HOST_GATEWAY
+                    } else {
+                        address
+                    };
+                    text.push_str(&format!("{address}\t{name}\n"));
+                }
+            }
+            text.push_str(&self.hosts_of_links(&container.id));
             for address in container
                 .endpoints
                 .iter()
@@ -441,15 +404,9 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     if body.enable_ipv6 {
         return Err(ApiError::bad("the fake engine does not serve EnableIPv6"));
     }
-    if body.ipam.config.len() > 1
-        || body
-            .ipam
-            .config
-            .iter()
-            .any(|config| !config.ip_range.is_empty())
-    {
+    if body.ipam.config.len() > 1 {
         return Err(ApiError::bad(
-            "the fake engine serves one subnet per network and no IPRange",
+            "the fake engine serves one subnet per network",
         ));
     }
     let mut state = call.engine.state();
@@ -466,12 +423,17 @@ pub(crate) async fn create(mut call: Call) -> Answer {
         .filter(|config| !config.subnet.is_empty())
     {
         None => state.networks.free_pool()?,
-        Some(config) => Pool::parse(&config.subnet, Some(&config.gateway)).ok_or_else(|| {
-            ApiError::bad(format!(
-                "invalid subnet {}: invalid IPAM configuration",
-                config.subnet
-            ))
-        })?,
+        Some(config) => Pool::parse(&config.subnet, Some(&config.gateway))
+            .and_then(|pool| match config.ip_range.as_str() {
+                "" => Some(pool),
+                range => pool.within(range),
+            })
+            .ok_or_else(|| {
+                ApiError::bad(format!(
+                    "invalid subnet {}: invalid IPAM configuration",
+                    config.subnet
+                ))
+            })?,
     };
     if state.networks.overlaps(&pool) {
         return Err(ApiError::forbidden(
@@ -508,9 +470,9 @@ pub(crate) async fn list(call: Call) -> Answer {
         .iter()
         .filter(|network| fits(network, &filters))
         .filter(|network| {
-            dangling.is_none_or(|wanted| {
-                (!network.builtin() && members(&state, network).next().is_none()) == wanted
-            })
+            // Engines before 23 (API 1.42) did not look for containers in a list.
+            let used = || state.api.at_least(42) && members(&state, network).next().is_some();
+            dangling.is_none_or(|wanted| (!network.builtin() && !used()) == wanted)
         })
         .map(|network| network.view(call.api, None))
         .collect();

@@ -17,6 +17,7 @@ use crate::pipes::Pipes;
 use crate::script::{Script, Step};
 use crate::shell::{Io, Output, Shell, Sink, Source, known_applet};
 use crate::signals::{self, Disposition, Signals};
+use crate::terminal::Terminal;
 use crate::version::ApiVersion;
 
 /// What a process runs with.
@@ -29,7 +30,9 @@ pub(crate) struct Process {
     pub(crate) signals: Arc<Signals>,
     pub(crate) view: View,
     pub(crate) hostname: String,
-    pub(crate) tty: bool,
+    pub(crate) terminal: Option<Arc<Terminal>>,
+    /// The processor time that the commands of the container's shells took, in nanoseconds.
+    pub(crate) worked: Arc<AtomicU64>,
     /// Whether the image has a shell and its programs.
     pub(crate) has_shell: bool,
     /// User and group number.

@@ -1,5 +1,7 @@
 //! Owns how registries behave towards this engine: what they refuse, how fast they are, whom they know. Sends nothing.
 
+use std::net::Ipv4Addr;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE;
 use hyper::StatusCode;
@@ -9,7 +11,7 @@ use crate::http::{ApiError, Call};
 use crate::reference::Reference;
 use crate::script::glob;
 
-/// How registries behave. By default they have every image, at once, for everyone.
+/// How registries behave. By default they have every image, at once, for everyone, and keep what is pushed to them.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct RegistryBehaviour {
@@ -52,8 +54,10 @@ pub struct RegistryRule {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case", deny_unknown_fields)]
 pub enum RegistryAnswer {
-    /// It has the image.
+    /// It has the image: what was pushed to it, and made up for all other references.
     Serve,
+    /// It has what was pushed to it and nothing else: status 404 for all other references.
+    Pushed,
     /// There is no such repository, or it is not for this user: status 404.
     Denied,
     /// The repository has no such tag: status 404.
@@ -62,7 +66,7 @@ pub enum RegistryAnswer {
     Unauthorized,
     /// It answers with this HTTP status: status 500 with that text.
     Status(u16),
-    /// Its name does not resolve: status 500.
+    /// Its name does not resolve, or nothing listens at its address: status 500, also for a login.
     Unreachable,
     /// It has the image for this user only; others get [`Unauthorized`](Self::Unauthorized).
     Credentials {
@@ -103,12 +107,52 @@ pub(crate) fn credentials(call: &Call) -> Credentials {
         .unwrap_or_default()
 }
 
+/// A registry that let a request in.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Admission {
+    pub(crate) transfer: Transfer,
+    /// It has nothing but what was pushed to it.
+    pub(crate) pushed_only: bool,
+}
+
+impl From<Transfer> for Admission {
+    fn from(transfer: Transfer) -> Self {
+        Self {
+            transfer,
+            pushed_only: false,
+        }
+    }
+}
+
 /// What happens after a registry let a request in.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Transfer {
     Whole,
     FailMidway(String),
     StallMidway,
+}
+
+pub(crate) fn manifest_unknown(reference: &Reference) -> ApiError {
+    ApiError::not_found(format!(
+        "manifest for {} not found: manifest unknown: manifest unknown",
+        reference.familiar()
+    ))
+}
+
+fn unreachable(domain: &str) -> ApiError {
+    let host = domain.rsplit_once(':').map_or(domain, |(host, _)| host);
+    // What is on this host is spoken to without TLS.
+    ApiError::internal(match host.parse::<Ipv4Addr>() {
+        Ok(address) if address.is_loopback() => {
+            format!("Get \"http://{domain}/v2/\": dial tcp {domain}: connect: connection refused")
+        }
+        Ok(_) => {
+            format!("Get \"https://{domain}/v2/\": dial tcp {domain}: connect: connection refused")
+        }
+        Err(_) => {
+            format!("Get \"https://{domain}/v2/\": dial tcp: lookup {domain}: no such host")
+        }
+    })
 }
 
 impl RegistryBehaviour {
@@ -125,7 +169,7 @@ impl RegistryBehaviour {
         &self,
         reference: &Reference,
         credentials: &Credentials,
-    ) -> Result<Transfer, ApiError> {
+    ) -> Result<Admission, ApiError> {
         let name = reference.familiar_name();
         let domain = if reference.domain == "docker.io" {
             "registry-1.docker.io"
@@ -144,16 +188,17 @@ impl RegistryBehaviour {
             )))
         };
         match self.answer(reference) {
-            RegistryAnswer::Serve => Ok(Transfer::Whole),
-            RegistryAnswer::FailMidway { message } => Ok(Transfer::FailMidway(message)),
-            RegistryAnswer::StallMidway => Ok(Transfer::StallMidway),
+            RegistryAnswer::Serve => Ok(Transfer::Whole.into()),
+            RegistryAnswer::Pushed => Ok(Admission {
+                transfer: Transfer::Whole,
+                pushed_only: true,
+            }),
+            RegistryAnswer::FailMidway { message } => Ok(Transfer::FailMidway(message).into()),
+            RegistryAnswer::StallMidway => Ok(Transfer::StallMidway.into()),
             RegistryAnswer::Denied => Err(ApiError::not_found(format!(
                 "pull access denied for {name}, repository does not exist or may require 'docker login': denied: requested access to the resource is denied"
             ))),
-            RegistryAnswer::ManifestUnknown => Err(ApiError::not_found(format!(
-                "manifest for {} not found: manifest unknown: manifest unknown",
-                reference.familiar()
-            ))),
+            RegistryAnswer::ManifestUnknown => Err(manifest_unknown(reference)),
             RegistryAnswer::Unauthorized => unauthorized(),
             RegistryAnswer::Status(code) => {
                 let reason = StatusCode::from_u16(code)
@@ -164,12 +209,10 @@ impl RegistryBehaviour {
                     "received unexpected HTTP status: {code} {reason}"
                 )))
             }
-            RegistryAnswer::Unreachable => Err(ApiError::internal(format!(
-                "Get \"https://{domain}/v2/\": dial tcp: lookup {domain}: no such host"
-            ))),
+            RegistryAnswer::Unreachable => Err(unreachable(domain)),
             RegistryAnswer::Credentials { username, password } => {
                 if credentials.username == username && credentials.password == password {
-                    Ok(Transfer::Whole)
+                    Ok(Transfer::Whole.into())
                 } else if credentials.username.is_empty() {
                     unauthorized()
                 } else {
@@ -178,6 +221,22 @@ impl RegistryBehaviour {
                     )))
                 }
             }
+        }
+    }
+
+    /// Refuses a login at a registry that cannot be reached.
+    pub(crate) fn reach(&self, server: &str) -> Result<(), ApiError> {
+        let domain = server
+            .trim_start_matches("https://")
+            .trim_start_matches("http://");
+        let domain = domain.split('/').next().unwrap_or_default();
+        let first = self.rules.iter().find(|rule| {
+            let of = rule.reference.split_once('/').map(|(of, _)| of);
+            of.is_some_and(|of| glob(of, domain))
+        });
+        match first {
+            Some(rule) if rule.then == RegistryAnswer::Unreachable => Err(unreachable(domain)),
+            _ => Ok(()),
         }
     }
 

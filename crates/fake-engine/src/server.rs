@@ -20,7 +20,7 @@ use crate::operation::Operation;
 use crate::session::Session;
 use crate::version::ApiVersion;
 use crate::wire::{Mode, Stream, Wire, WireIo};
-use crate::{events, images, networks, system, volumes};
+use crate::{disk_usage, events, images, networks, system, volumes};
 
 /// What becomes of a connection that leaves HTTP.
 enum After {
@@ -145,11 +145,16 @@ fn operation(method: &Method, path: &[&str], import: bool) -> (Operation, String
         ["containers", "json"] if get => (Op::ListContainers, none()),
         ["containers", "create"] if post => (Op::CreateContainer, none()),
         ["containers", "prune"] if post => (Op::PruneContainers, none()),
-        ["containers", id] if delete => (Op::RemoveContainer, id.to_owned()),
-        ["containers", id, action] => match container_operation(method, action) {
-            Some(operation) => (operation, id.to_owned()),
-            None => (Op::Unserved, none()),
-        },
+        // A link is a name with a slash.
+        ["containers", ref id @ ..] if delete && !id.is_empty() => {
+            (Op::RemoveContainer, id.join("/"))
+        }
+        ["containers", ref id @ .., action] if !id.is_empty() => {
+            match container_operation(method, action) {
+                Some(operation) => (operation, id.join("/")),
+                None => (Op::Unserved, none()),
+            }
+        }
         ["exec", id, "start"] if post => (Op::StartExec, id.to_owned()),
         ["exec", id, "json"] if get => (Op::InspectExec, id.to_owned()),
         ["exec", id, "resize"] if post => (Op::ResizeExec, id.to_owned()),
@@ -229,7 +234,7 @@ async fn dispatch(call: Call) -> Answer {
         Op::Info => system::info(call).await,
         Op::Auth => images::pull::auth(call).await,
         Op::Events => events::events(call).await,
-        Op::SystemDf => system::df(call).await,
+        Op::SystemDf => disk_usage::df(call).await,
         Op::ListContainers => containers::list::list(call).await,
         Op::InspectContainer => requests::inspect(call).await,
         Op::CreateContainer => containers::create::create(call).await,
@@ -244,7 +249,7 @@ async fn dispatch(call: Call) -> Answer {
         Op::RenameContainer => requests::rename(call).await,
         Op::UpdateContainer => requests::update(call).await,
         Op::ResizeContainer => requests::resize(call).await,
-        Op::TopContainer => requests::top(call).await,
+        Op::TopContainer => containers::top::top(call).await,
         Op::StatsContainer => containers::stats::stats(call).await,
         Op::ContainerChanges => containers::archive::changes(call).await,
         Op::PruneContainers => requests::prune(call).await,

@@ -39,9 +39,18 @@ pub(crate) struct Session {
     pub(crate) input: Option<Input>,
     /// The keys that end the session without ending the process; empty where there are none.
     pub(crate) detach_keys: Vec<u8>,
-    pub(crate) on_detach: Option<Box<dyn FnOnce() + Send + Sync>>,
+    pub(crate) on_detach: Option<Box<dyn FnOnce() -> Detached + Send + Sync>>,
     /// Called for each interrupt character on a terminal.
     pub(crate) on_interrupt: Option<Box<dyn Fn() + Send + Sync>>,
+}
+
+/// What is left of a session after the detach keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Detached {
+    /// The output is for others.
+    Leave,
+    /// The output comes to its end, which the client gets.
+    ReadOn,
 }
 
 /// Where the client's bytes go.
@@ -101,11 +110,15 @@ impl Session {
             end = &mut pump_in => match end {
                 InputEnd::Detached => detached = true,
                 // The client will send no more; it may still read.
-                InputEnd::Closed => drop(pump_out.await),
+                InputEnd::Closed => drop((&mut pump_out).await),
             },
         }
-        if detached && let Some(on_detach) = self.on_detach.take() {
-            on_detach();
+        if detached
+            && let Some(on_detach) = self.on_detach.take()
+            && on_detach() == Detached::ReadOn
+        {
+            // The client may be gone.
+            drop(pump_out.await);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Owns all that an engine knows: containers, execs, images, networks, volumes, and how they are looked up by name or id.
+//! Owns all that an engine knows: containers, execs, links, images, networks, volumes, and how they are looked up by name or id.
 //! Changes of a container's life are `containers::lifecycle`'s.
 
 use std::collections::{BTreeMap, HashMap};
@@ -9,6 +9,7 @@ use crate::clock::Nanos;
 use crate::config::HostConfig;
 use crate::containers::container::Container;
 use crate::containers::exec::Exec;
+use crate::containers::links::Links;
 use crate::http::ApiError;
 use crate::images::store::Images;
 use crate::networks::Networks;
@@ -23,6 +24,7 @@ pub(crate) struct State {
     pub(crate) images: Images,
     pub(crate) networks: Networks,
     pub(crate) volumes: BTreeMap<String, Volume>,
+    pub(crate) links: Links,
     pub(crate) rng: Rng,
     pub(crate) api: ApiVersion,
     pub(crate) min_api: ApiVersion,
@@ -79,6 +81,7 @@ impl State {
             images: Images::default(),
             networks,
             volumes: BTreeMap::new(),
+            links: Links::default(),
             rng,
             api,
             min_api,
@@ -115,6 +118,9 @@ impl State {
         }
         if let Some(id) = self.names.get(reference.trim_start_matches('/')) {
             return Ok(Arc::clone(id));
+        }
+        if let Some(id) = self.linked(reference) {
+            return Ok(id);
         }
         match by_prefix(&self.containers, reference) {
             Found::One(id) => Ok(Arc::clone(id)),

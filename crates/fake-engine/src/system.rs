@@ -1,11 +1,10 @@
-//! Owns what the engine says about itself: ping, version, info, disk usage.
+//! Owns what the engine says about itself: ping, version, info.
 
 use serde_json::{Value, json};
 
 use crate::containers::container::Phase;
-use crate::containers::views::{Lister, containers_using_volume};
 use crate::http::{Answer, Call, json, set_header, typed};
-use crate::images::{self, store::architecture};
+use crate::images::store::architecture;
 use crate::time::{rfc3339, rfc3339_fixed};
 
 /// Where the engine says it keeps its data; nothing is there.
@@ -145,62 +144,6 @@ pub(crate) async fn info(call: Call) -> Answer {
         info["CDISpecDirs"] = json!([]);
     }
     Ok(json(&info).into())
-}
-
-/// `GET /system/df`
-pub(crate) async fn df(call: Call) -> Answer {
-    let types: Vec<&str> = call.query.all("type").collect();
-    let wants = |kind: &str| types.is_empty() || types.contains(&kind);
-    let state = call.engine.state();
-    let now = call.engine.clock.nanos();
-    let mut usage = json!({});
-    if wants("image") {
-        usage["LayersSize"] = json!(
-            state
-                .images
-                .images
-                .values()
-                .map(|image| image.size())
-                .sum::<u64>()
-        );
-        let mut images = Vec::new();
-        for image in state.images.images.values() {
-            let mut view = images::requests::summary(&state, image, call.api, true);
-            view["Containers"] = json!(
-                state
-                    .containers
-                    .values()
-                    .filter(|c| c.image == image.id)
-                    .count()
-            );
-            images.push(view);
-        }
-        usage["Images"] = json!(images);
-    }
-    if wants("container") {
-        let mut lister = Lister::new(&state, call.api, now, true);
-        let views: Vec<_> = state
-            .containers
-            .values()
-            .map(|c| lister.summary(c))
-            .collect();
-        usage["Containers"] = json!(views);
-    }
-    if wants("volume") {
-        let views: Vec<Value> = state
-            .volumes
-            .iter()
-            .map(|(name, volume)| volume.usage(name, containers_using_volume(&state, name).count()))
-            .collect();
-        usage["Volumes"] = json!(views);
-    }
-    if wants("build-cache") {
-        usage["BuildCache"] = json!([]);
-    }
-    if !call.api.at_least(42) {
-        usage["BuilderSize"] = json!(0);
-    }
-    Ok(json(&usage).into())
 }
 
 /// `POST /build/prune`: there is no build cache.

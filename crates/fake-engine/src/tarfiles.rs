@@ -33,6 +33,9 @@ pub(crate) fn unpack(archive: &[u8]) -> Result<Vec<Entry>, TarError> {
             header.mode()? & 0o7777,
             header.mtime()?.saturating_mul(1_000_000_000),
         );
+        // Writers that do not care leave these empty, which the engine takes for root.
+        let number = |id: std::io::Result<u64>| u32::try_from(id.unwrap_or(0)).unwrap_or(u32::MAX);
+        let owner = (number(header.uid()), number(header.gid()));
         let kind = match header.entry_type() {
             EntryType::Directory => Kind::Dir,
             EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse => {
@@ -52,7 +55,12 @@ pub(crate) fn unpack(archive: &[u8]) -> Result<Vec<Entry>, TarError> {
         };
         entries.push(Entry {
             path,
-            node: Node { kind, mode, time },
+            node: Node {
+                kind,
+                mode,
+                owner,
+                time,
+            },
         });
     }
     Ok(entries)
@@ -67,8 +75,8 @@ pub(crate) fn pack<'a>(
         let mut header = Header::new_gnu();
         header.set_mode(node.mode);
         header.set_mtime(node.time / 1_000_000_000);
-        header.set_uid(0);
-        header.set_gid(0);
+        header.set_uid(u64::from(node.owner.0));
+        header.set_gid(u64::from(node.owner.1));
         match &node.kind {
             Kind::Dir => {
                 header.set_entry_type(EntryType::Directory);
@@ -100,14 +108,7 @@ mod tests {
             mode: 0o640,
             ..Node::file("hi", 5_000_000_000)
         };
-        let (dir, link) = (
-            Node::dir(0),
-            Node {
-                kind: Kind::Link("a/b".into()),
-                mode: 0o777,
-                time: 0,
-            },
-        );
+        let (dir, link) = (Node::dir(0).owned((1, 2)), Node::link("a/b", 0));
         let long = "x".repeat(150);
         let tar = pack([
             ("a".into(), &dir),

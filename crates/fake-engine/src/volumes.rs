@@ -120,12 +120,14 @@ pub(crate) async fn create(mut call: Call) -> Answer {
     let anonymous = body.name.is_empty();
     let name = if anonymous { state.rng.id() } else { body.name };
     check_name(&name)?;
-    if !state.volumes.contains_key(&name) {
+    // A volume that is there stays as it is.
+    let new = !state.volumes.contains_key(&name);
+    if new {
         call.engine.create_volume(&mut state, &name, anonymous);
     }
     let volume = state.volumes.get_mut(&name).ok_or_else(|| missing(&name))?;
-    volume.labels.extend(body.labels);
-    if body.driver_opts.is_some() {
+    if new {
+        volume.labels.extend(body.labels);
         volume.options = body.driver_opts;
     }
     Ok(created(&volume.view(&name)).into())

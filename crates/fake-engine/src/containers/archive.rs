@@ -1,9 +1,13 @@
 //! Owns the requests about a container's files: archive out and in, stat, export, changes.
 
+use std::sync::Arc;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use hyper::StatusCode;
 use serde_json::{Value, json};
 
+use crate::engine::Inner;
 use crate::files::{FileError, Kind, Node, View, clean, lock};
 use crate::http::{Answer, ApiError, Call, full, json, set_header, status, typed};
 use crate::tarfiles::{pack, unpack};
@@ -15,6 +19,8 @@ const GO_LINK: u64 = 1 << 27;
 
 /// A path in a container with its view.
 struct Place {
+    engine: Arc<Inner>,
+    id: Arc<str>,
     view: View,
     path: String,
     /// As the client wrote it.
@@ -31,6 +37,8 @@ fn place(call: &Call) -> Result<Place, ApiError> {
     let id = state.container_id(&call.target)?;
     let view = call.engine.view(&mut state, &id)?;
     Ok(Place {
+        engine: Arc::clone(&call.engine),
+        id,
         view,
         path: clean("/", &given),
         given,
@@ -48,6 +56,21 @@ impl Place {
 
     fn stat(&self) -> Result<Node, ApiError> {
         self.view.lstat(&self.path).map_err(|_| self.missing())
+    }
+
+    fn emit(&self, action: &str) {
+        if let Some(container) = self.engine.state().containers.get(&self.id) {
+            self.engine.container_event(container, action, &[]);
+        }
+    }
+
+    /// The client's mistake; engines before 23 (API 1.42) took these for their own.
+    fn mistake(&self, message: &str) -> ApiError {
+        if self.engine.state().api.at_least(42) {
+            ApiError::bad(message)
+        } else {
+            ApiError::internal(message)
+        }
     }
 
     fn name(&self) -> &str {
@@ -85,7 +108,7 @@ fn stat_header(place: &Place, node: &Node) -> String {
 pub(crate) async fn stat(call: Call) -> Answer {
     let place = place(&call)?;
     let node = place.stat()?;
-    let mut reply = status(hyper::StatusCode::OK);
+    let mut reply = status(StatusCode::OK);
     set_header(
         &mut reply,
         "x-docker-container-path-stat",
@@ -128,13 +151,14 @@ pub(crate) async fn get(call: Call) -> Answer {
         "x-docker-container-path-stat",
         &stat_header(&place, &node),
     );
+    place.emit("archive-path");
     Ok(reply.into())
 }
 
 fn unusable(place: &Place, error: FileError) -> ApiError {
     match error {
         FileError::Missing => place.missing(),
-        FileError::ReadOnly => ApiError::forbidden("container rootfs is marked read-only"),
+        FileError::ReadOnly => place.mistake("container rootfs is marked read-only"),
         other => ApiError::bad(format!("{}: {other}", place.given)),
     }
 }
@@ -144,10 +168,17 @@ pub(crate) async fn put(mut call: Call) -> Answer {
     let archive = call.archive().await?;
     let place = place(&call)?;
     let strict = call.query.flag("noOverwriteDirNonDir");
+    let to_user = call.query.flag("copyUIDGID");
     match place.view.stat(&place.path) {
         Ok(node) if node.kind == Kind::Dir => {}
-        Ok(_) => return Err(ApiError::bad("extraction point is not a directory")),
+        Ok(_) => {
+            let message = "extraction point is not a directory";
+            return Err(place.mistake(message));
+        }
         Err(_) => return Err(place.missing()),
+    }
+    if place.view.read_only && place.view.in_own_layer(&place.path) {
+        return Err(unusable(&place, FileError::ReadOnly));
     }
     for entry in unpack(&archive).map_err(|e| ApiError::bad(e.to_string()))? {
         let path = clean("/", &format!("{}/{}", place.path, entry.path));
@@ -185,12 +216,18 @@ pub(crate) async fn put(mut call: Call) -> Answer {
                     .map_err(|error| unusable(&place, error))?;
             }
         }
+        let node = if to_user {
+            entry.node.owned(place.view.user)
+        } else {
+            entry.node
+        };
         place
             .view
-            .put(&path, entry.node)
+            .put(&path, node)
             .map_err(|error| unusable(&place, error))?;
     }
-    Ok(status(hyper::StatusCode::OK).into())
+    place.emit("extract-to-dir");
+    Ok(status(StatusCode::OK).into())
 }
 
 /// `GET /containers/{id}/export`

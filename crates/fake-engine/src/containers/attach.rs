@@ -7,7 +7,7 @@ use crate::http::{Answer, ApiError, Call, Reply};
 use crate::log::StreamId;
 use crate::pipes::Chunk;
 use crate::process::Exit;
-use crate::session::{Input, Session, head, parse_detach_keys};
+use crate::session::{Detached, Input, Session, head, parse_detach_keys};
 use crate::signals::{Delivery, INT};
 
 /// `POST /containers/{id}/attach`
@@ -121,6 +121,7 @@ pub(crate) async fn attach(call: Call) -> Answer {
             if let Some(container) = state.containers.get(&id) {
                 engine.container_event(container, "detach", &[]);
             }
+            Detached::Leave
         })),
         on_interrupt,
     };

@@ -1,6 +1,7 @@
 //! Owns what a container is. Decides nothing and shows nothing.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::AbortHandle;
 
@@ -10,6 +11,7 @@ use crate::files::SharedTree;
 use crate::pipes::Pipes;
 use crate::script::Health;
 use crate::signals::Signals;
+use crate::terminal::Terminal;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Phase {
@@ -85,6 +87,8 @@ pub(crate) struct Container {
 #[derive(Debug)]
 pub(crate) struct Running {
     pub(crate) signals: Arc<Signals>,
+    /// `None` for a process without one, or that does not look at it.
+    pub(crate) terminal: Option<Arc<Terminal>>,
     /// The process, the health checks: all that ends with the run.
     pub(crate) tasks: Vec<AbortHandle>,
 }
@@ -161,6 +165,10 @@ pub(crate) struct Mount {
     pub(crate) target: String,
     pub(crate) mode: String,
     pub(crate) writable: bool,
+    /// The directory of a volume that is mounted; empty for all of it.
+    pub(crate) part: String,
+    /// Whether an empty volume begins with what the image has there.
+    pub(crate) copies: bool,
     /// A tmpfs' content.
     pub(crate) memory: Option<SharedTree>,
 }
@@ -187,6 +195,8 @@ pub(crate) struct Load {
     cores: f64,
     since: Nanos,
     used: Nanos,
+    /// What its shells add; made when one runs.
+    worked: Option<Arc<AtomicU64>>,
     pub(crate) memory: u64,
 }
 
@@ -199,6 +209,7 @@ impl Default for Load {
             cores: 0.0,
             since: 0,
             used: 0,
+            worked: None,
             memory: IDLE_MEMORY,
         }
     }
@@ -214,17 +225,28 @@ impl Load {
     }
 
     pub(crate) fn set_cpu(&mut self, cores: f64, now: Nanos) {
-        self.used = self.cpu_time(now);
+        self.used = self.of_scripts(now);
         (self.cores, self.since) = (cores.max(0.0), now);
     }
 
+    /// Where the shells of this run add the processor time that they take.
+    pub(crate) fn worked(&mut self) -> Arc<AtomicU64> {
+        Arc::clone(self.worked.get_or_insert_default())
+    }
+
     /// The CPU time used in this run.
+    pub(crate) fn cpu_time(&self, now: Nanos) -> Nanos {
+        let worked = self.worked.as_ref();
+        self.of_scripts(now)
+            .saturating_add(worked.map_or(0, |worked| worked.load(Ordering::Relaxed)))
+    }
+
     #[allow(
         clippy::cast_possible_truncation,
         clippy::cast_precision_loss,
         clippy::cast_sign_loss
     )]
-    pub(crate) fn cpu_time(&self, now: Nanos) -> Nanos {
+    fn of_scripts(&self, now: Nanos) -> Nanos {
         let since = now.saturating_sub(self.since) as f64 * self.cores;
         self.used.saturating_add(since as Nanos)
     }

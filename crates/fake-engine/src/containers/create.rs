@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use super::conflicts;
 use super::container::{Container, Endpoint, EndpointSettings, Load, Mount, MountKind, Phase};
 use crate::config::{Config, HostConfig};
 use crate::engine::Inner;
-use crate::files::{SharedTree, clean};
+use crate::files::{SharedTree, clean, lock};
 use crate::http::{Answer, ApiError, Call, created};
 use crate::images::pull::check_platform;
 use crate::pipes::Pipes;
@@ -109,6 +110,7 @@ impl Inner {
             check_name(state, name)?;
         }
         host.validate()?;
+        conflicts::check(&config, &host)?;
         if !config.working_dir.is_empty() {
             if !config.working_dir.starts_with('/') {
                 let directory = &config.working_dir;
@@ -132,10 +134,19 @@ impl Inner {
             return Err(ApiError::bad("no command specified"));
         }
         let image = Arc::clone(&image.id);
+        // In a network with names of its own a link is a name there and nothing more.
+        let links = match host.acts.network_mode.as_str() {
+            "bridge" => state.find_links(&host.acts.links)?,
+            _ => Vec::new(),
+        };
         let mounts = self.mounts(state, &config, &host)?;
         let id: Arc<str> = state.rng.id().into();
-        if config.hostname.is_empty() && host.acts.network_mode != "host" {
-            config.hostname = id[..12].to_owned();
+        self.fill_volumes(state, &mounts, &image);
+        if config.hostname.is_empty() {
+            config.hostname = match host.acts.network_mode.as_str() {
+                "host" => crate::system::HOST.to_owned(),
+                _ => id[..12].to_owned(),
+            };
         }
         let name = match name {
             Some(name) => name.trim_start_matches('/').to_owned(),
@@ -172,6 +183,7 @@ impl Inner {
         };
         self.container_event(&container, "create", &[]);
         state.names.insert(name, Arc::clone(&id));
+        state.add_links(&id, links);
         state
             .containers
             .insert(Arc::clone(&id), Box::new(container));
@@ -193,6 +205,7 @@ impl Inner {
                 mounts.retain(|mount| mount.target != inherited.target);
                 mounts.push(Mount {
                     writable,
+                    copies: false,
                     ..inherited
                 });
             }
@@ -260,6 +273,10 @@ impl Inner {
             if kind == MountKind::Bind && !self.binds.exists(&source) {
                 return invalid(format!("bind source path does not exist: {source}"));
             }
+            let part = &spec.volume_options.subpath;
+            if part.starts_with('/') || part.split('/').any(|word| word == "..") {
+                return invalid("subpath must be a relative path within the volume".to_owned());
+            }
             let mode = if kind == MountKind::Volume { "z" } else { "" };
             let target = spec.target.clone();
             add(Mount {
@@ -268,6 +285,8 @@ impl Inner {
                 target,
                 mode: mode.to_owned(),
                 writable: !spec.read_only,
+                part: part.clone(),
+                copies: !spec.volume_options.no_copy && part.is_empty(),
                 memory,
             })?;
         }
@@ -280,6 +299,8 @@ impl Inner {
                 target: target.clone(),
                 mode: String::new(),
                 writable,
+                part: String::new(),
+                copies: false,
                 memory,
             })?;
         }
@@ -292,6 +313,8 @@ impl Inner {
                     target,
                     mode: String::new(),
                     writable: true,
+                    part: String::new(),
+                    copies: true,
                     memory: None,
                 });
             }
@@ -310,6 +333,22 @@ impl Inner {
         }
         mounts.sort_by(|a, b| a.target.cmp(&b.target));
         Ok(mounts)
+    }
+
+    /// Gives empty volumes what the image has where they are mounted.
+    fn fill_volumes(&self, state: &mut State, mounts: &[Mount], image: &str) {
+        for mount in mounts {
+            if mount.kind != MountKind::Volume || !mount.copies {
+                continue;
+            }
+            let tree = state.images.tree(image);
+            if let Some(volume) = state.volumes.get(&mount.source) {
+                let mut files = lock(&volume.files);
+                if files.nodes.is_empty() {
+                    files.nodes.extend(tree.below(&mount.target));
+                }
+            }
+        }
     }
 }
 
@@ -389,6 +428,8 @@ fn parse_bind(text: &str) -> Result<Mount, ApiError> {
         target: target.to_owned(),
         mode: mode.to_owned(),
         writable: !mode.split(',').any(|option| option == "ro"),
+        part: String::new(),
+        copies: !mode.split(',').any(|option| option == "nocopy"),
         memory: None,
     })
 }

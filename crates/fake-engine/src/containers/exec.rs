@@ -12,14 +12,16 @@ use super::subject;
 use crate::clock::Nanos;
 use crate::config::nullable;
 use crate::engine::Inner;
+use crate::files::View;
 use crate::http::{Answer, ApiError, Call, Reply, created, json, status};
 use crate::log::StreamId;
 use crate::pipes::Chunk;
 use crate::process::{self, Exit, Process, Start};
-use crate::session::{Input, Session, head, parse_detach_keys};
+use crate::session::{Detached, Input, Session, head, parse_detach_keys};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, INT, Signals};
 use crate::state::State;
+use crate::terminal::{Size, Terminal};
 use crate::version::ApiVersion;
 
 /// What a client that lags lets an exec write ahead, in writes.
@@ -36,6 +38,7 @@ pub(crate) struct Exec {
     started: bool,
     exit_code: Option<i64>,
     pid: u32,
+    terminal: Option<Arc<Terminal>>,
     task: Option<AbortHandle>,
     /// Keeps an idle program's client waiting; let go at the end.
     output: Option<mpsc::Sender<Chunk>>,
@@ -76,6 +79,8 @@ struct ExecBody {
     working_dir: String,
     #[serde(deserialize_with = "nullable")]
     cmd: Vec<String>,
+    #[serde(deserialize_with = "nullable")]
+    console_size: Vec<u32>,
 }
 
 impl ExecBody {
@@ -154,6 +159,7 @@ impl Inner {
             started: false,
             exit_code: None,
             pid: 0,
+            terminal: None,
             task: None,
             output: None,
             run: container.run,
@@ -194,6 +200,7 @@ impl Inner {
             &[("execID", id.to_string())],
         );
         let hostname = container.hostname();
+        let linked = state.variables_of_links(container);
         let pipes = Arc::clone(&container.pipes);
         let signals = Arc::new(Signals::new(Disposition::Default));
         let sender = match &output {
@@ -205,8 +212,8 @@ impl Inner {
             Err(failure) => {
                 if let Some(exec) = state.execs.get_mut(id) {
                     exec.started = true;
-                    // Older engines give 126 to whatever cannot be executed.
-                    exec.exit_code = Some(if state.api.at_least(42) {
+                    // Engines before 29 (API 1.52) give 126 to whatever cannot be executed.
+                    exec.exit_code = Some(if state.api.at_least(52) {
                         failure.code
                     } else {
                         126
@@ -215,14 +222,20 @@ impl Inner {
                 return Err(failure.of_exec());
             }
         };
+        let terminal = spec.tty.then(|| {
+            let size = Size::of_console(&spec.console_size);
+            Arc::new(Terminal::new(size))
+        });
+        let worked = state.container_mut(&owner).map_err(refuse)?.load.worked();
         let idle = matches!(program, process::Program::Idle);
-        let mut variables = environment(&config, &hostname, spec.tty);
+        let mut variables = environment(&config, &hostname, spec.tty, linked);
         variables.extend(spec.env.iter().cloned());
-        let user = if spec.user.is_empty() {
+        let user = user_numbers(if spec.user.is_empty() {
             &config.user
         } else {
             &spec.user
-        };
+        });
+        let view = View { user, ..view };
         let process = Process {
             engine: Arc::clone(self),
             container: owner,
@@ -231,9 +244,10 @@ impl Inner {
             signals: Arc::clone(&signals),
             view,
             hostname,
-            tty: spec.tty,
+            terminal: terminal.clone(),
+            worked,
             has_shell: facts.has_shell,
-            user: user_numbers(user),
+            user,
         };
         let ended_id = Arc::clone(id);
         let start = Start {
@@ -253,6 +267,7 @@ impl Inner {
             exec.running = true;
             exec.pid = now_pid;
             exec.task = task;
+            exec.terminal = terminal;
             exec.output = sender.filter(|_| idle);
         }
         Ok(signals)
@@ -346,17 +361,25 @@ pub(crate) async fn start(mut call: Call) -> Answer {
     let mut state = call.engine.state();
     let exec = state.exec(&call.target)?;
     let container = state.container(&exec.container)?;
-    if exec.exit_code.is_some() {
-        return Err(ApiError::conflict(format!(
-            "exec command {} has already run",
-            call.target
-        )));
-    }
-    if exec.started {
-        return Err(ApiError::conflict(format!(
-            "exec command {} is already running",
-            call.target
-        )));
+    let spec = exec.spec.clone();
+    let before = match (exec.started, exec.exit_code) {
+        (_, Some(_)) => Some("has already run"),
+        (true, None) => Some("is already running"),
+        (false, None) => None,
+    };
+    if let Some(before) = before {
+        let exec = if state.api.at_least(44) {
+            "exec"
+        } else {
+            "Error: Exec"
+        };
+        let message = format!("{exec} command {} {before}", call.target);
+        return if body.detach {
+            Err(ApiError::conflict(message))
+        } else {
+            // The head of the reply is on its way when the engine finds out.
+            Ok(Reply::Hijack(Box::new(farewell(&call, &spec, &message))))
+        };
     }
     if exec.run != container.run {
         return Err(ApiError::conflict(format!(
@@ -365,7 +388,6 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         )));
     }
     check_running(container, api)?;
-    let spec = exec.spec.clone();
     let id: Arc<str> = call.target.as_str().into();
     if body.tty.is_some_and(|tty| tty != spec.tty && tty) {
         return Err(ApiError::bad(
@@ -379,6 +401,7 @@ pub(crate) async fn start(mut call: Call) -> Answer {
         return Ok(status(hyper::StatusCode::OK).into());
     }
     let (sender, receiver) = mpsc::channel(OUTPUT_DEPTH);
+    let last_words = sender.downgrade();
     let output = Output::Client {
         sender,
         tty: spec.tty,
@@ -402,24 +425,31 @@ pub(crate) async fn start(mut call: Call) -> Answer {
     };
     let keys = parse_detach_keys(&spec.detach_keys).unwrap_or_default();
     let mut session = Session {
-        head: head(
-            call.upgrade(),
-            call.api.at_least(42) && call.upgrade() && !spec.tty,
-            "",
-        ),
-        framed: !spec.tty,
         stdout: spec.attach_stdout,
         stderr: spec.attach_stderr,
-        earlier: Vec::new(),
         output: Some(receiver),
         input,
         detach_keys: if spec.tty { keys } else { Vec::new() },
-        on_detach: None,
-        on_interrupt: None,
+        ..stream(&call, &spec)
     };
     match call.engine.start_exec(&mut state, &id, output, stdin) {
         Ok(signals) => {
             let engine = Arc::clone(&call.engine);
+            let (detached, detached_id) = (Arc::clone(&engine), Arc::clone(&id));
+            session.on_detach = Some(Box::new(move || {
+                let text = "exec attach failed: error on attach stdin: read escape sequence\r\n";
+                if let Some(output) = last_words.upgrade() {
+                    // A client that reads nothing misses it.
+                    let _ = output.try_send((StreamId::Stdout, text.into()));
+                }
+                let exit = Exit {
+                    code: 126,
+                    out_of_memory: false,
+                };
+                // Its terminal is gone, and with it the process.
+                detached.exec_ended(&mut detached.state(), &detached_id, exit, true);
+                Detached::ReadOn
+            }));
             let interrupt = move || {
                 signals.interrupted.notify_waiters();
                 if let Delivery::Fatal(code) = signals.deliver(INT) {
@@ -440,16 +470,38 @@ pub(crate) async fn start(mut call: Call) -> Answer {
                 .then(|| -> Box<dyn Fn() + Send + Sync> { Box::new(interrupt) });
         }
         // The head of the reply is on its way when the start is tried: the error is output.
-        Err(message) => {
-            session.stdout = true;
-            session.output = None;
-            session.input = None;
-            session
-                .earlier
-                .push((StreamId::Stdout, format!("{message}\r\n").into()));
-        }
+        Err(message) => session = farewell(&call, &spec, &message),
     }
     Ok(Reply::Hijack(Box::new(session)))
+}
+
+/// A stream for a client's exec, with nothing on it.
+fn stream(call: &Call, spec: &ExecBody) -> Session {
+    Session {
+        head: head(
+            call.upgrade(),
+            call.api.at_least(42) && call.upgrade() && !spec.tty,
+            "",
+        ),
+        framed: !spec.tty,
+        stdout: false,
+        stderr: false,
+        earlier: Vec::new(),
+        output: None,
+        input: None,
+        detach_keys: Vec::new(),
+        on_detach: None,
+        on_interrupt: None,
+    }
+}
+
+/// A stream that says why there is no command on it.
+fn farewell(call: &Call, spec: &ExecBody, message: &str) -> Session {
+    Session {
+        stdout: true,
+        earlier: vec![(StreamId::Stdout, format!("{message}\r\n").into())],
+        ..stream(call, spec)
+    }
 }
 
 /// `GET /exec/{id}/json`
@@ -484,7 +536,7 @@ pub(crate) async fn inspect(call: Call) -> Answer {
 
 /// `POST /exec/{id}/resize`
 pub(crate) async fn resize(call: Call) -> Answer {
-    super::requests::terminal_size(&call)?;
+    let size = Size::of_call(&call)?;
     let state = call.engine.state();
     let exec = state.exec(&call.target)?;
     if !exec.running {
@@ -492,6 +544,9 @@ pub(crate) async fn resize(call: Call) -> Answer {
             "exec process is not running: {}",
             call.target
         )));
+    }
+    if let Some(terminal) = &exec.terminal {
+        terminal.resize(size);
     }
     Ok(status(hyper::StatusCode::OK).into())
 }

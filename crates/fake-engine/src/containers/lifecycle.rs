@@ -9,12 +9,14 @@ use super::{health, views};
 use crate::clock::{Nanos, duration_nanos};
 use crate::engine::Inner;
 use crate::events::{Event, container_attributes};
-use crate::files::{Backing, Mounted, Node, SharedTree, View, lock};
+use crate::files::{Backing, Mounted, Node, SharedTree, View, clean, lock};
 use crate::http::ApiError;
 use crate::process::{self, Exit, Process, Start};
 use crate::shell::{Output, Source};
 use crate::signals::{Delivery, Disposition, Signals};
 use crate::state::State;
+use crate::terminal::{Size, Terminal};
+use crate::volumes::mountpoint;
 
 /// The first wait before a restart by policy, doubled each time (`restartmanager.go`, `defaultTimeout`).
 const BACKOFF_FIRST: Duration = Duration::from_millis(100);
@@ -114,8 +116,11 @@ impl Inner {
 
     fn try_start(self: &Arc<Self>, state: &mut State, id: &str) -> Result<(), Failed> {
         let now = self.clock.nanos();
+        state.check_links(id)?;
         state.connect_all(id)?;
+        state.adopt_host_name(id)?;
         state.publish_ports(id)?;
+        let linked = state.variables_of_links(state.container(id)?);
         let view = self.view(state, id)?;
         let (pid, api) = (state.pid(), state.api);
         let facts = state.images.facts(&state.container(id)?.image);
@@ -173,6 +178,10 @@ impl Inner {
             tty: config.tty,
         };
         container.pipes.open(run);
+        let terminal = config.tty.then(|| {
+            let size = Size::of_console(&container.host.acts.console_size);
+            Arc::new(Terminal::new(size))
+        });
         let stdin = match config
             .open_stdin
             .then(|| container.pipes.lock().take_stdin())
@@ -190,11 +199,12 @@ impl Inner {
             signals: Arc::clone(&signals),
             view,
             hostname: container.hostname(),
-            tty: config.tty,
+            terminal: terminal.clone(),
+            worked: container.load.worked(),
             has_shell: facts.has_shell,
             user: user_numbers(&config.user),
         };
-        let environment = environment(&config, &container.hostname(), config.tty);
+        let environment = environment(&config, &container.hostname(), config.tty, linked);
         let owner = Arc::clone(&container.id);
         let start = Start {
             process,
@@ -210,6 +220,7 @@ impl Inner {
         });
         container.process = Some(Running {
             signals,
+            terminal,
             tasks: task.into_iter().collect(),
         });
         health::begin(self, container);
@@ -246,10 +257,17 @@ impl Inner {
             mounts.retain(|other| other.at != mount.target);
             let backing = match mount.kind {
                 MountKind::Bind => binds.backing(&mount.source),
-                MountKind::Volume => Backing::Memory(
-                    volumes.get(&mount.source).cloned().unwrap_or_default(),
-                    "/".to_owned(),
-                ),
+                MountKind::Volume => {
+                    let files = volumes.get(&mount.source).cloned().unwrap_or_default();
+                    let part = clean("/", &mount.part);
+                    if part != "/" && !lock(&files).nodes.contains_key(&part) {
+                        let path = mountpoint(&mount.source) + &part;
+                        return Err(ApiError::not_found(format!(
+                            "cannot access path {path}: lstat {path}: no such file or directory"
+                        )));
+                    }
+                    Backing::Memory(files, part)
+                }
                 MountKind::Tmpfs => {
                     Backing::Memory(mount.memory.clone().unwrap_or_default(), "/".to_owned())
                 }
@@ -266,6 +284,7 @@ impl Inner {
             own,
             mounts: mounts.into(),
             read_only: container.host.acts.readonly_rootfs,
+            user: user_numbers(&container.config.user),
         })
     }
 
@@ -399,6 +418,7 @@ impl Inner {
             return;
         };
         state.names.remove(&container.name);
+        state.forget_links(id);
         for exec in &container.execs {
             state.execs.remove(exec);
         }
@@ -485,11 +505,13 @@ pub(crate) fn environment(
     config: &crate::config::Config,
     hostname: &str,
     tty: bool,
+    linked: Vec<String>,
 ) -> Vec<String> {
     let mut environment = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if tty {
         environment.push("TERM=xterm".to_owned());
     }
+    environment.extend(linked);
     environment.extend(config.env.iter().flatten().cloned());
     if !environment
         .iter()

@@ -58,7 +58,6 @@ struct Wanted<'a> {
     since: Option<Nanos>,
     exited: Vec<i64>,
     ancestors: Option<Vec<Arc<str>>>,
-    networks: Vec<Arc<str>>,
 }
 
 impl<'a> Wanted<'a> {
@@ -87,7 +86,12 @@ impl<'a> Wanted<'a> {
                 .map(String::as_str)
                 .or_else(|| call.query.get(name));
             match reference.filter(|reference| !reference.is_empty()) {
-                Some(reference) => state.container(reference).map(|c| Some(c.created)),
+                Some(reference) => match state.container(reference) {
+                    Ok(container) => Ok(Some(container.created)),
+                    // Engines before 23 (API 1.42) took it for an error of their own.
+                    Err(error) if !state.api.at_least(42) => Err(ApiError::internal(error.message)),
+                    Err(error) => Err(error),
+                },
                 None => Ok(None),
             }
         };
@@ -98,13 +102,6 @@ impl<'a> Wanted<'a> {
                 .filter_map(|name| state.images.find(name).ok());
             found.map(|image| Arc::clone(&image.id)).collect()
         });
-        let networks = filters
-            .get("network")
-            .iter()
-            .map(|name| match state.networks.find(name) {
-                Ok(network) => Arc::clone(&network.id),
-                Err(_) => name.as_str().into(),
-            });
         Ok(Self {
             filters,
             // A limit, an age and a status look at all containers.
@@ -118,7 +115,6 @@ impl<'a> Wanted<'a> {
             since: age("since")?,
             exited: exited.collect::<Result<_, _>>()?,
             ancestors,
-            networks: networks.collect(),
         })
     }
 
@@ -144,7 +140,7 @@ impl<'a> Wanted<'a> {
             container
                 .ports
                 .iter()
-                .map(|p| (p.private, p.protocol.as_str()))
+                .map(|p| (p.public, p.protocol.as_str()))
                 .collect()
         };
         let health = container
@@ -165,10 +161,13 @@ impl<'a> Wanted<'a> {
                 ids.iter()
                     .any(|id| state.images.descends(&container.image, id))
             })
-            && (self.networks.is_empty()
-                || container.endpoints.iter().any(|e| {
-                    self.networks.contains(&e.network_id) || self.networks.contains(&e.network)
-                }))
+            && filters.any("network", |wanted| {
+                // A network's name, or the start of its id, which is not known before the first start.
+                container.endpoints.iter().any(|e| {
+                    *e.network == **wanted
+                        || !e.network_id.is_empty() && e.network_id.starts_with(wanted.as_str())
+                })
+            })
             && filters.any("volume", |volume| {
                 container
                     .mounts

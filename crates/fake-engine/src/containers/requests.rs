@@ -13,6 +13,7 @@ use crate::engine::Inner;
 use crate::events::Event;
 use crate::http::{Answer, ApiError, Call, json, no_content, status, streamed, typed};
 use crate::signals;
+use crate::terminal::Size;
 use crate::time::parse_moment;
 
 /// The engine's grace at stop where nobody says otherwise, in seconds (`container.DefaultStopTimeout`).
@@ -336,9 +337,8 @@ pub(crate) async fn wait(call: Call) -> Answer {
 /// `DELETE /containers/{id}`
 pub(crate) async fn remove(call: Call) -> Answer {
     if call.query.flag("link") {
-        return Err(ApiError::bad(
-            "the fake engine does not serve links between containers",
-        ));
+        call.engine.state().unlink(&call.target)?;
+        return Ok(no_content().into());
     }
     let (force, volumes) = (call.query.flag("force"), call.query.flag("v"));
     let mut state = call.engine.state();
@@ -444,21 +444,9 @@ pub(crate) async fn update(mut call: Call) -> Answer {
     Ok(json(&json!({ "Warnings": null })).into())
 }
 
-/// Checks `h` and `w`.
-pub(crate) fn terminal_size(call: &Call) -> Result<(), ApiError> {
-    for name in ["h", "w"] {
-        let text = call.query.get(name).unwrap_or_default();
-        text.parse::<u32>().map_err(|_| {
-            let long = if name == "h" { "height" } else { "width" };
-            ApiError::bad(format!("invalid resize {long} {text:?}: strconv.ParseUint: parsing {text:?}: invalid syntax"))
-        })?;
-    }
-    Ok(())
-}
-
 /// `POST /containers/{id}/resize`
 pub(crate) async fn resize(call: Call) -> Answer {
-    terminal_size(&call)?;
+    let size = Size::of_call(&call)?;
     let state = call.engine.state();
     let container = state.container(&call.target)?;
     if !container.is_running() {
@@ -466,6 +454,9 @@ pub(crate) async fn resize(call: Call) -> Answer {
             "{} is not running",
             subject(call.api, &container.id)
         )));
+    }
+    if let Some(terminal) = container.process.as_ref().and_then(|p| p.terminal.as_ref()) {
+        terminal.resize(size);
     }
     let more = [
         ("height", call.query.get("h").unwrap_or_default().to_owned()),
@@ -473,52 +464,6 @@ pub(crate) async fn resize(call: Call) -> Answer {
     ];
     call.engine.container_event(container, "resize", &more);
     Ok(status(hyper::StatusCode::OK).into())
-}
-
-/// `GET /containers/{id}/top`
-pub(crate) async fn top(call: Call) -> Answer {
-    let arguments = call
-        .query
-        .get("ps_args")
-        .filter(|a| !a.is_empty())
-        .unwrap_or("-ef");
-    if arguments != "-ef" {
-        return Err(ApiError::internal(format!(
-            "the fake engine's ps knows -ef, not {arguments:?}"
-        )));
-    }
-    let state = call.engine.state();
-    let container = state.container(&call.target)?;
-    if !container.is_running() {
-        return Err(ApiError::conflict(format!(
-            "{} is not running",
-            subject(call.api, &container.id)
-        )));
-    }
-    let started = crate::time::rfc3339(container.started.unwrap_or_default());
-    let clock = started.get(11..16).unwrap_or("00:00").to_owned();
-    let row = |pid: u32, parent: u32, command: String| -> Vec<String> {
-        let user = if container.config.user.is_empty() {
-            "root"
-        } else {
-            &container.config.user
-        };
-        let terminal = if container.config.tty { "pts/0" } else { "?" };
-        vec![
-            user.to_owned(),
-            pid.to_string(),
-            parent.to_string(),
-            "0".into(),
-            clock.clone(),
-            terminal.into(),
-            "00:00:00".into(),
-            command,
-        ]
-    };
-    let mut rows = vec![row(container.pid, 1, container.config.argv().join(" "))];
-    rows.extend(super::exec::running(&state, container).map(|(pid, command)| row(pid, 1, command)));
-    call.engine.container_event(container, "top", &[]);
-    Ok(json(&json!({ "Titles": ["UID", "PID", "PPID", "C", "STIME", "TTY", "TIME", "CMD"], "Processes": rows })).into())
 }
 
 /// `POST /containers/prune`

@@ -7,9 +7,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::container::{Container, Endpoint, HealthState, Mount, MountKind, Phase, Published};
+use crate::addresses::mac_of;
 use crate::clock::Nanos;
 use crate::files::lock;
-use crate::networks::mac_of;
 use crate::rng::Rng;
 use crate::script::Health;
 use crate::state::State;
@@ -307,7 +307,7 @@ struct SummaryHealth {
 #[serde(rename_all = "PascalCase")]
 pub(crate) struct Summary<'a> {
     id: &'a str,
-    names: [String; 1],
+    names: Vec<String>,
     image: &'a str,
     #[serde(rename = "ImageID")]
     image_id: &'a str,
@@ -382,6 +382,17 @@ impl<'a> Lister<'a> {
     }
 }
 
+/// Its own name and those that links give it.
+fn names(state: &State, container: &Container) -> Vec<String> {
+    let mut names = state.names_by_links(&container.id);
+    for name in names.iter_mut() {
+        name.insert(0, '/');
+    }
+    names.push(format!("/{}", container.name));
+    names.sort_unstable();
+    names
+}
+
 fn summary<'a>(
     state: &'a State,
     container: &'a Container,
@@ -394,7 +405,7 @@ fn summary<'a>(
     let annotations = &container.host.acts.annotations;
     Summary {
         id: &container.id,
-        names: [format!("/{}", container.name)],
+        names: names(state, container),
         image,
         image_id: &container.image,
         command: command_line(container),
@@ -532,6 +543,7 @@ pub(crate) fn inspect(state: &State, container: &Container, api: ApiVersion, siz
             host.entry(field).or_insert(json!(0));
         }
     }
+    host["Links"] = json!(state.link_views(container));
     let mut view = json!({
         "Id": &*container.id,
         "Created": rfc3339(container.created),

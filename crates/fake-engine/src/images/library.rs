@@ -5,7 +5,8 @@ use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 
-use super::store::{Image, Layer, digest};
+use super::shelf::manifest;
+use super::store::{Image, Layer};
 use crate::config::Config;
 use crate::files::{Kind, Node, Tree};
 use crate::reference::Reference;
@@ -90,13 +91,10 @@ pub(crate) fn digest_bytes(bytes: &[u8]) -> String {
 
 /// The digest a registry gives a reference.
 pub(crate) fn manifest_digest(reference: &Reference, image: &Image) -> String {
-    reference.digest.clone().unwrap_or_else(|| {
-        digest(&format!(
-            "manifest of {} {}",
-            reference.familiar_name(),
-            image.id
-        ))
-    })
+    reference
+        .digest
+        .clone()
+        .unwrap_or_else(|| digest_bytes(&manifest(image)))
 }
 
 /// A layer of one small file: enough to have a digest of its own and to be saved and loaded.
@@ -123,14 +121,21 @@ pub(crate) fn shell_tree() -> Arc<Tree> {
             "/proc",
             "/root",
             "/sys",
-            "/tmp",
             "/usr",
             "/usr/bin",
             "/usr/sbin",
             "/var",
-            "/var/tmp",
         ] {
             tree.insert(dir, Node::dir(BUILT));
+        }
+        for dir in ["/tmp", "/var/tmp"] {
+            tree.insert(
+                dir,
+                Node {
+                    mode: 0o1777,
+                    ..Node::dir(BUILT)
+                },
+            );
         }
         for applet in APPLETS {
             tree.insert(

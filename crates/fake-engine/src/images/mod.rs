@@ -3,5 +3,6 @@
 pub(crate) mod library;
 pub(crate) mod pull;
 pub(crate) mod requests;
+pub(crate) mod shelf;
 pub(crate) mod store;
 pub(crate) mod tarball;

@@ -8,13 +8,14 @@ use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::library;
+use super::shelf::{MANIFEST, manifest};
 use super::store::{Image, Layer, architecture};
 use crate::config::nullable;
 use crate::engine::Inner;
 use crate::events::{Event, progress_line};
 use crate::http::{Answer, ApiError, Body, Call, json, streamed, typed};
 use crate::reference::Reference;
-use crate::registry::{Transfer, credentials};
+use crate::registry::{Admission, Transfer, credentials, manifest_unknown};
 
 /// Progress lines per layer and direction at most.
 const STEPS: u64 = 8;
@@ -133,14 +134,15 @@ pub(crate) async fn create(call: Call) -> Answer {
     }
     let reference = reference.tagged();
     check_platform(call.query.get("platform").unwrap_or_default(), &reference)?;
-    let (until, speed) = {
+    let (admission, speed) = {
         let registry = call.engine.registry();
         (
             registry.admit(&reference, &credentials(&call))?,
             registry.bytes_per_second,
         )
     };
-    let image = library::image(&reference);
+    let image = call.engine.remote_image(&reference, &admission)?;
+    let until = admission.transfer;
     let present = call.engine.state().images.images.contains_key(&image.id);
     let version = reference
         .tag
@@ -236,6 +238,24 @@ fn pulled(engine: &Arc<Inner>, reference: &Reference, image: Image) -> Vec<Value
 }
 
 impl Inner {
+    /// What a registry has for a reference.
+    fn remote_image(
+        &self,
+        reference: &Reference,
+        admission: &Admission,
+    ) -> Result<Image, ApiError> {
+        match self.shelf().get(reference) {
+            Some(image) => Ok(Image {
+                // Nothing of the store that pushed it came along.
+                parent: None,
+                last_tagged: None,
+                ..image.clone()
+            }),
+            None if admission.pushed_only => Err(manifest_unknown(reference)),
+            None => Ok(library::image(reference)),
+        }
+    }
+
     /// Puts an image in the store without a pull.
     pub(crate) fn preload(&self, name: &str) -> Result<(), ApiError> {
         let reference = Reference::parse(name)?.tagged();
@@ -293,7 +313,7 @@ pub(crate) async fn push(call: Call) -> Answer {
     };
     // Registries refuse a push inside the stream: the head of the reply is out by then.
     let until = match registry.admit(&Reference::parse(first)?.tagged(), &credentials(&call)) {
-        Ok(until) => until,
+        Ok(admission) => admission.transfer,
         Err(error) => {
             let message = if error.message.starts_with("pull access denied") {
                 "denied: requested access to the resource is denied".to_owned()
@@ -335,7 +355,8 @@ pub(crate) async fn push(call: Call) -> Answer {
 
 fn pushed(engine: &Arc<Inner>, reference: &Reference, image: &Image) -> Vec<Value> {
     let digest = library::manifest_digest(reference, image);
-    let size = image.layers.len() * 200 + 300;
+    let size = manifest(image).len();
+    engine.shelf().put(reference, image);
     let mut state = engine.state();
     let now = engine.clock.nanos();
     let by_digest = Reference {
@@ -358,12 +379,13 @@ fn pushed(engine: &Arc<Inner>, reference: &Reference, image: &Image) -> Vec<Valu
 /// `GET /distribution/{name}/json`
 pub(crate) async fn distribution(call: Call) -> Answer {
     let reference = Reference::parse(&call.target)?.tagged();
-    match call
+    let admission = call
         .engine
         .registry()
-        .admit(&reference, &credentials(&call))
-    {
-        Ok(_) => {}
+        .admit(&reference, &credentials(&call));
+    let image = admission.and_then(|admission| call.engine.remote_image(&reference, &admission));
+    let image = match image {
+        Ok(image) => image,
         // This request hands the registry's refusal on as what it is.
         Err(error) if error.message.contains("auth credentials") => {
             return Err(ApiError::new(
@@ -371,14 +393,16 @@ pub(crate) async fn distribution(call: Call) -> Answer {
                 error.message,
             ));
         }
+        Err(error) if error.message.starts_with("manifest for ") => {
+            return Err(ApiError::not_found("manifest unknown: manifest unknown"));
+        }
         Err(error) => return Err(error),
-    }
-    let image = library::image(&reference);
+    };
     Ok(json(&json!({
         "Descriptor": {
-            "mediaType": "application/vnd.oci.image.index.v1+json",
+            "mediaType": MANIFEST,
             "digest": library::manifest_digest(&reference, &image),
-            "size": image.blob.len(),
+            "size": manifest(&image).len(),
         },
         "Platforms": [{ "architecture": architecture(), "os": "linux" }],
     }))
@@ -399,6 +423,7 @@ struct AuthBody {
 /// `POST /auth`
 pub(crate) async fn auth(mut call: Call) -> Answer {
     let body: AuthBody = call.json().await?.unwrap_or_default();
+    call.engine.registry().reach(&body.serveraddress)?;
     if call.engine.registry().knows(&body.username, &body.password) {
         return Ok(json(&json!({ "Status": "Login Succeeded", "IdentityToken": "" })).into());
     }

@@ -233,7 +233,14 @@ pub(crate) async fn tag(call: Call) -> Answer {
     let repo = call.query.get("repo").unwrap_or_default();
     let tag = call.query.get("tag").filter(|tag| !tag.is_empty());
     let text = tag.map_or_else(|| repo.to_owned(), |tag| format!("{repo}:{tag}"));
-    let reference = Reference::parse(&text)?.tagged();
+    let reference = match Reference::parse(&text) {
+        Ok(reference) => reference.tagged(),
+        // Engines before 23 (API 1.42) took it for an error of their own.
+        Err(error) if !call.engine.state().api.at_least(42) => {
+            return Err(ApiError::internal(error.message));
+        }
+        Err(error) => return Err(error),
+    };
     if reference.digest.is_some() {
         return Err(ApiError::bad(
             "refusing to create a tag with a digest reference",

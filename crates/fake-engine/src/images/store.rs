@@ -15,11 +15,6 @@ use crate::http::ApiError;
 use crate::reference::Reference;
 use crate::time::rfc3339;
 
-/// `sha256:…` of a text.
-pub(crate) fn digest(text: &str) -> String {
-    digest_of(text.as_bytes())
-}
-
 /// `sha256:…` of bytes.
 pub(crate) fn digest_of(bytes: &[u8]) -> String {
     let hash = Sha256::digest(bytes);

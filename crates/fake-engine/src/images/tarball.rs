@@ -280,6 +280,33 @@ fn derive(
     image
 }
 
+/// `A=1 B="two words"`, or in the old form one name and its value: `A two words`. Quotes and `\` as in a Dockerfile.
+fn pairs(text: &str) -> Option<Vec<(String, String)>> {
+    let mut words = vec![String::new()];
+    let mut quote = None;
+    let mut chars = text.trim().chars();
+    while let Some(c) = chars.next() {
+        let word = words.last_mut()?;
+        match (c, quote) {
+            ('\\', None | Some('"')) => word.extend(chars.next()),
+            ('"' | '\'', None) => quote = Some(c),
+            (c, Some(open)) if c == open => quote = None,
+            (c, None) if c.is_whitespace() => words.push(String::new()),
+            (c, _) => word.push(c),
+        }
+    }
+    words.retain(|word| !word.is_empty());
+    if words.first()?.contains('=') {
+        let pair = |word: &String| {
+            let (name, value) = word.split_once('=')?;
+            (!name.is_empty()).then(|| (name.to_owned(), value.to_owned()))
+        };
+        return words.iter().map(pair).collect();
+    }
+    let (name, value) = text.trim().split_once(char::is_whitespace)?;
+    Some(vec![(name.to_owned(), value.trim().to_owned())])
+}
+
 /// Carries out the `changes` of import and commit: the Dockerfile instructions that set configuration.
 fn apply_changes(
     config: &mut Config,
@@ -291,10 +318,6 @@ fn apply_changes(
             serde_json::from_str(rest)
                 .unwrap_or_else(|_| vec!["/bin/sh".into(), "-c".into(), rest.to_owned()])
         };
-        let pair = || {
-            rest.split_once(['=', ' '])
-                .map(|(k, v)| (k.trim().to_owned(), v.trim().trim_matches('"').to_owned()))
-        };
         let missing = || ApiError::bad(format!("{instruction} needs a name and a value"));
         match instruction.to_ascii_uppercase().as_str() {
             "CMD" => config.cmd = Some(words()),
@@ -303,15 +326,15 @@ fn apply_changes(
             "USER" => config.user = rest.to_owned(),
             "STOPSIGNAL" => config.stop_signal = Some(rest.to_owned()),
             "ENV" => {
-                let (name, value) = pair().ok_or_else(missing)?;
-                config
-                    .env
-                    .get_or_insert_default()
-                    .push(format!("{name}={value}"));
+                let env = config.env.get_or_insert_default();
+                for (name, value) in pairs(rest).ok_or_else(missing)? {
+                    let start = format!("{name}=");
+                    env.retain(|variable| !variable.starts_with(&start));
+                    env.push(start + &value);
+                }
             }
             "LABEL" => {
-                let (name, value) = pair().ok_or_else(missing)?;
-                config.labels.insert(name, value);
+                config.labels.extend(pairs(rest).ok_or_else(missing)?);
             }
             "EXPOSE" => {
                 for port in rest.split_whitespace() {
@@ -456,4 +479,29 @@ pub(crate) async fn commit(mut call: Call) -> Answer {
     (image.comment, image.author) = (comment, author);
     let id = store(&call, image, &repo, &tag, "commit")?;
     Ok(created(&json!({ "Id": &*id })).into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_values_are_read_as_in_a_dockerfile() {
+        let read = |text: &str| {
+            let pairs = pairs(text).unwrap();
+            pairs
+                .iter()
+                .map(|(k, v)| format!("{k}:{v}"))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(read("A=1"), ["A:1"]);
+        assert_eq!(
+            read("A=1 B=\"two words\" C='x' D=a\\ b"),
+            ["A:1", "B:two words", "C:x", "D:a b"]
+        );
+        assert_eq!(read("A two words"), ["A:two words"]);
+        assert_eq!(pairs("A"), None);
+        assert_eq!(pairs("A=1 B"), None);
+        assert_eq!(pairs(""), None);
+    }
 }

@@ -6,13 +6,14 @@ use bytes::Bytes;
 use super::run::{Io, Shell};
 use crate::clock::{Nanos, duration_nanos};
 use crate::files::clean;
+use crate::terminal::Size;
 
 /// The programs that are built in.
 pub(crate) const APPLETS: &[&str] = &[
-    "[", "ash", "basename", "cat", "chmod", "cp", "date", "dirname", "echo", "env", "false",
-    "grep", "head", "hostname", "httpd", "id", "ln", "ls", "mkdir", "mv", "nproc", "printenv",
-    "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "sync", "tail", "tee", "test",
-    "touch", "true", "uname", "wc", "whoami", "yes",
+    "[", "ash", "basename", "cat", "chmod", "chown", "cp", "date", "dirname", "echo", "env",
+    "false", "grep", "head", "hostname", "httpd", "id", "ln", "ls", "mkdir", "mv", "nproc",
+    "printenv", "printf", "pwd", "rm", "rmdir", "seq", "sh", "sleep", "sort", "stty", "sync",
+    "tail", "tee", "test", "touch", "true", "uname", "wc", "whoami", "yes",
 ];
 
 /// Where a busybox image has its programs.
@@ -150,6 +151,7 @@ impl Applet<'_> {
             "nproc" => self.line(crate::system::CPUS).await,
             "uname" => self.uname(args).await,
             "date" => self.date(args).await,
+            "stty" => self.stty(args).await,
             "basename" => match args {
                 [path] => {
                     self.line(
@@ -184,6 +186,7 @@ impl Applet<'_> {
             "cp" | "mv" => self.copy(args).await,
             "ln" => self.link(args),
             "chmod" => self.chmod(args),
+            "chown" => self.chown(args),
             // Runs until a signal ends it; nothing listens behind the fake engine's ports.
             "httpd" => std::future::pending().await,
             _ => Err(Failure::Said("not found".to_owned(), 127)),
@@ -257,6 +260,37 @@ impl Applet<'_> {
             }
             _ => self.line("root").await,
         }
+    }
+
+    /// `stty size`, and `stty rows N columns N`.
+    async fn stty(&mut self, args: &[String]) -> Outcome {
+        let Some(terminal) = self.shell.process.terminal.clone() else {
+            return Err(said("standard input: Inappropriate ioctl for device"));
+        };
+        let mut words = args.iter();
+        while let Some(word) = words.next() {
+            let mut size = terminal.size();
+            let field = match word.as_str() {
+                // What busybox says of a terminal whose size nobody told.
+                "size" if size == Size::default() => {
+                    self.complain("standard input").await;
+                    continue;
+                }
+                "size" => {
+                    self.line(format!("{} {}", size.rows, size.columns)).await?;
+                    continue;
+                }
+                "rows" => &mut size.rows,
+                "cols" | "columns" => &mut size.columns,
+                other => return Err(said(format!("invalid argument '{other}'"))),
+            };
+            let number = words.next().map_or("", String::as_str);
+            *field = number
+                .parse()
+                .map_err(|_| said(format!("invalid number '{number}'")))?;
+            terminal.resize(size);
+        }
+        Ok(0)
     }
 
     async fn uname(&mut self, args: &[String]) -> Outcome {

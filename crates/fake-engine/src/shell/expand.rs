@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use super::arithmetic::evaluate;
 use super::io::Sink;
-use super::parse::{Part, Word};
+use super::parse::{How, Instead, Part, Word};
 use super::run::{Io, Shell};
 use crate::files::clean;
 use crate::script::glob;
@@ -98,11 +98,35 @@ impl Shell {
     async fn part(&mut self, part: &Part, io: &Io) -> Result<String, String> {
         match part {
             Part::Text(text, _) => Ok(text.clone()),
-            Part::Parameter { name, default, .. } => {
+            Part::Parameter { name, instead, .. } => {
                 let value = self.parameter(name);
-                match default {
-                    Some(word) if value.is_empty() => Box::pin(self.expand_one(word, io)).await,
-                    _ => Ok(value),
+                let Some(Instead {
+                    how,
+                    or_empty,
+                    word,
+                }) = instead
+                else {
+                    return Ok(value);
+                };
+                let unset = !self.is_set(name) || *or_empty && value.is_empty();
+                match (how, unset) {
+                    (How::Default, true) | (How::Alternative, false) => {
+                        Box::pin(self.expand_one(word, io)).await
+                    }
+                    (How::Assign, true) => {
+                        let word = Box::pin(self.expand_one(word, io)).await?;
+                        self.assign(name, word.clone());
+                        Ok(word)
+                    }
+                    (How::Error, true) => {
+                        let text = Box::pin(self.expand_one(word, io)).await?;
+                        Err(match text.as_str() {
+                            "" => format!("{name}: parameter not set"),
+                            text => format!("{name}: {text}"),
+                        })
+                    }
+                    (How::Alternative, true) => Ok(String::new()),
+                    (How::Default | How::Assign | How::Error, false) => Ok(value),
                 }
             }
             Part::Arithmetic { expression, .. } => {
@@ -126,6 +150,18 @@ impl Shell {
                     .trim_end_matches('\n')
                     .to_owned())
             }
+        }
+    }
+
+    fn is_set(&self, name: &str) -> bool {
+        match name {
+            "?" | "$" | "#" => true,
+            "!" => self.last_job > 0,
+            "@" | "*" => self.arguments.len() > 1,
+            _ => match name.parse::<usize>() {
+                Ok(index) => index < self.arguments.len(),
+                Err(_) => self.variables.get(name).is_some(),
+            },
         }
     }
 

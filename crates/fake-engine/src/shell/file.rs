@@ -1,6 +1,7 @@
-//! Owns the built-in programs about files: test, ls, mkdir, touch, rm, cp, mv, ln, chmod.
+//! Owns the built-in programs about files: test, ls, mkdir, touch, rm, cp, mv, ln, chmod, chown.
 
 use super::applets::{Applet, Failure, Outcome, options, said};
+use crate::containers::lifecycle::user_numbers;
 use crate::files::{FileError, Kind, Node, clean};
 
 impl Applet<'_> {
@@ -50,7 +51,7 @@ impl Applet<'_> {
             ["-L" | "-h", name] => Ok(view
                 .lstat(&self.path(name))
                 .is_ok_and(|n| matches!(n.kind, Kind::Link(_)))),
-            ["-t", _] => Ok(self.shell.process.tty),
+            ["-t", _] => Ok(self.shell.process.terminal.is_some()),
             [left, "=" | "==", right] => Ok(left == right),
             [left, "!=", right] => Ok(left != right),
             [left, "-eq", right] => Ok(number(left)? == number(right)?),
@@ -114,14 +115,15 @@ impl Applet<'_> {
                     .chain([path.len()]);
                 for end in ends.filter(|end| *end > 0) {
                     if !view.is_dir(&path[..end]) {
-                        view.put(&path[..end], Node::dir(self.shell.time))
+                        view.put(&path[..end], Node::dir(self.shell.time).owned(view.user))
                             .map_err(fail)?;
                     }
                 }
             } else if view.lstat(&path).is_ok() {
                 return Err(fail(FileError::Exists));
             } else {
-                view.put(&path, Node::dir(self.shell.time)).map_err(fail)?;
+                view.put(&path, Node::dir(self.shell.time).owned(view.user))
+                    .map_err(fail)?;
             }
         }
         Ok(0)
@@ -132,7 +134,9 @@ impl Applet<'_> {
         for name in names {
             let path = self.path(name);
             let view = &self.shell.process.view;
-            let mut node = view.stat(&path).unwrap_or_else(|_| Node::file("", 0));
+            let mut node = view
+                .stat(&path)
+                .unwrap_or_else(|_| Node::file("", 0).owned(view.user));
             node.time = self.shell.time;
             if node.kind != Kind::Dir {
                 view.put(&path, node)
@@ -221,17 +225,37 @@ impl Applet<'_> {
                 .map_err(|error| said(format!("{name}: {error}")))?;
         }
         let node = if flags.contains(&'s') {
-            Node {
-                kind: Kind::Link(target.clone()),
-                mode: 0o777,
-                time: self.shell.time,
-            }
+            Node::link(target.as_str(), self.shell.time).owned(view.user)
         } else {
             view.stat(&self.path(target))
                 .map_err(|error| said(format!("{target}: {error}")))?
         };
         view.put(&path, node)
             .map_err(|error| said(format!("{name}: {error}")))?;
+        Ok(0)
+    }
+
+    /// `chown USER[:GROUP] FILE…`
+    pub(super) fn chown(&self, args: &[String]) -> Outcome {
+        let (_, args) = options(args, "h")?;
+        let Some((owner, names)) = args.split_first() else {
+            return Err(said("an owner is needed"));
+        };
+        for name in names {
+            let (view, path) = (&self.shell.process.view, self.path(name));
+            let mut node = view
+                .stat(&path)
+                .map_err(|error| said(format!("{name}: {error}")))?;
+            let (user, group) = user_numbers(owner);
+            let group = if owner.contains(':') {
+                group
+            } else {
+                node.owner.1
+            };
+            node.owner = (user, group);
+            view.put(&path, node)
+                .map_err(|error| said(format!("{name}: {error}")))?;
+        }
         Ok(0)
     }
 
@@ -260,6 +284,15 @@ impl Applet<'_> {
     }
 }
 
+/// The name of a user or group, or its number.
+fn owner_name(number: u32, nobody: &str) -> String {
+    match number {
+        0 => "root".to_owned(),
+        65_534 => nobody.to_owned(),
+        other => other.to_string(),
+    }
+}
+
 fn long_line(name: &str, node: &Node) -> String {
     let kind = match &node.kind {
         Kind::Dir => 'd',
@@ -281,7 +314,9 @@ fn long_line(name: &str, node: &Node) -> String {
         String::new()
     };
     format!(
-        "{kind}{bits}    1 root     root     {:>9} {} {name}{target}\n",
+        "{kind}{bits}    1 {:8} {:8} {:>9} {} {name}{target}\n",
+        owner_name(node.owner.0, "nobody"),
+        owner_name(node.owner.1, "nogroup"),
         node.size(),
         &crate::time::rfc3339(node.time)[..10]
     )

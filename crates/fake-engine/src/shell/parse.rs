@@ -48,10 +48,10 @@ pub(crate) struct Word(pub(crate) Vec<Part>);
 pub(crate) enum Part {
     /// Text; `true` if it was quoted, so that an empty one still makes a word.
     Text(String, bool),
-    /// A parameter with what to use in its place when it is unset or empty (`${A:-b}`).
+    /// A parameter with what may take its place (`${A:-b}`).
     Parameter {
         name: String,
-        default: Option<Word>,
+        instead: Option<Instead>,
         quoted: bool,
     },
     Substitution {
@@ -62,6 +62,27 @@ pub(crate) enum Part {
         expression: Word,
         quoted: bool,
     },
+}
+
+/// What may take a parameter's place.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Instead {
+    pub(crate) how: How,
+    /// An empty parameter counts as one that is not set (`:`).
+    pub(crate) or_empty: bool,
+    pub(crate) word: Word,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum How {
+    /// `-`: the word where it is not set.
+    Default,
+    /// `=`: the same, and it is set to it.
+    Assign,
+    /// `+`: the word where it is set.
+    Alternative,
+    /// `?`: an error where it is not set.
+    Error,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -613,17 +634,32 @@ impl Parser {
             parts.push(Part::Substitution { command, quoted });
         } else if self.take("{") {
             let name = self.parameter_name();
-            let default = if self.take(":-") || self.take("-") {
-                Some(self.braced_default()?)
-            } else {
-                None
+            let or_empty = self.take(":");
+            let how = match self.peek() {
+                Some('-') => Some(How::Default),
+                Some('=') => Some(How::Assign),
+                Some('+') => Some(How::Alternative),
+                Some('?') => Some(How::Error),
+                _ => None,
             };
-            if name.is_empty() || !self.take("}") {
+            let instead = match how {
+                Some(how) => {
+                    self.at += 1;
+                    Some(Instead {
+                        how,
+                        or_empty,
+                        word: self.braced_word()?,
+                    })
+                }
+                // Falls to the missing bracket below.
+                None => None,
+            };
+            if name.is_empty() || or_empty && instead.is_none() || !self.take("}") {
                 return Err("syntax error: bad substitution".to_owned());
             }
             parts.push(Part::Parameter {
                 name,
-                default,
+                instead,
                 quoted,
             });
         } else {
@@ -632,7 +668,7 @@ impl Parser {
                 true => Part::Text("$".to_owned(), quoted),
                 false => Part::Parameter {
                     name,
-                    default: None,
+                    instead: None,
                     quoted,
                 },
             });
@@ -650,7 +686,7 @@ impl Parser {
         }
     }
 
-    fn braced_default(&mut self) -> Result<Word, String> {
+    fn braced_word(&mut self) -> Result<Word, String> {
         let (mut parts, mut text) = (Vec::new(), String::new());
         while let Some(c) = self.peek().filter(|c| *c != '}') {
             if c == '$' {

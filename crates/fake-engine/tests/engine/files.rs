@@ -111,7 +111,7 @@ async fn an_archive_that_is_none_is_refused_and_read_only_holds() {
             .await
             .unwrap()
             .status,
-        403
+        400
     );
     create(&engine, "rw", json!({})).await;
     assert_eq!(

@@ -140,6 +140,58 @@ async fn a_registry_refuses_before_the_stream_or_inside_it() {
     );
 }
 
+#[tokio::test]
+async fn a_registry_keeps_what_is_pushed_to_it() {
+    let registry = RegistryBehaviour::default()
+        .rule("mine.example/*", RegistryAnswer::Pushed)
+        .rule("down.example/*", RegistryAnswer::Unreachable);
+    let engine = FakeEngine::builder()
+        .image("busybox")
+        .registry(registry)
+        .build()
+        .unwrap();
+    crate::client::run(&engine, "job", "echo mine > /mine").await;
+    crate::client::wait(&engine, "job").await;
+    for name in ["mine.example/app", "else.example/app"] {
+        let absent = pull(&engine, &format!("{name}:1")).await;
+        let made_up = name.starts_with("else");
+        assert_eq!(absent.status, if made_up { 200 } else { 404 }, "{name}");
+        let commit = format!("/commit?container=job&repo={name}&tag=1");
+        let id = post(&engine, &commit, json!({})).await.json()["Id"].clone();
+        let mut request = request("POST", &format!("/images/{name}/push?tag=1"), None);
+        request
+            .headers_mut()
+            .insert("x-registry-auth", "e30=".parse().unwrap());
+        let pushed = send(&engine, request).await.unwrap();
+        let digest = pushed.values().pop().unwrap()["aux"]["Digest"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        act(&engine, "DELETE", &format!("/images/{name}:1")).await;
+        let describe = |tag: &str| format!("/distribution/{name}:{tag}/json");
+        assert_eq!(
+            get(&engine, &describe("1")).await.json()["Descriptor"]["digest"],
+            digest
+        );
+        assert_eq!(
+            get(&engine, &describe("2")).await.status,
+            if made_up { 200 } else { 404 }
+        );
+        for reference in [format!("{name}:1"), format!("{name}@{digest}")] {
+            assert_eq!(pull(&engine, &reference).await.status, 200, "{reference}");
+            let view = get(&engine, &format!("/images/{reference}/json")).await;
+            assert_eq!(view.json()["Id"], id, "{reference}");
+        }
+    }
+    let login = |server: &str| json!({ "username": "me", "serveraddress": server });
+    assert_eq!(
+        post(&engine, "/auth", login("mine.example")).await.status,
+        200
+    );
+    let down = post(&engine, "/auth", login("https://down.example/v2/")).await;
+    assert_eq!(down.status, 500, "{}", down.text());
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_stalled_pull_says_nothing_more_and_a_slow_one_takes_its_time() {
     let registry = RegistryBehaviour::default()

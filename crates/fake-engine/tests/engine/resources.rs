@@ -316,3 +316,77 @@ async fn engine_wide_views_count_what_is_there() {
     let top = get(&engine, "/containers/web/top").await.json();
     assert_eq!(top["Processes"][0][7], "sh -c sleep 1000");
 }
+
+#[tokio::test]
+async fn a_range_is_where_addresses_come_from_until_it_is_used_up() {
+    let engine = engine();
+    let config = json!([{ "Subnet": "10.9.0.0/24", "IPRange": "10.9.0.8/31" }]);
+    post(
+        &engine,
+        "/networks/create",
+        json!({ "Name": "back", "IPAM": { "Config": config } }),
+    )
+    .await;
+    let mut statuses = Vec::new();
+    for name in ["one", "two", "three"] {
+        let body = json!({ "Cmd": ["sleep", "100"], "HostConfig": { "NetworkMode": "back" } });
+        create(&engine, name, body).await;
+        let path = format!("/containers/{name}/start");
+        statuses.push(call(&engine, "POST", &path, None).await.status.as_u16());
+    }
+    assert_eq!(statuses, [204, 204, 500]);
+    let view = inspect(&engine, "two").await["NetworkSettings"]["Networks"].clone();
+    assert_eq!(view["back"]["IPAddress"], "10.9.0.9");
+    act(&engine, "POST", "/containers/one/kill").await;
+    act(&engine, "POST", "/containers/three/start").await;
+    let outside = json!([{ "Subnet": "10.10.0.0/24", "IPRange": "10.11.0.0/29" }]);
+    let refused = post(
+        &engine,
+        "/networks/create",
+        json!({ "Name": "bad", "IPAM": { "Config": outside } }),
+    )
+    .await;
+    assert_eq!(refused.status, 400, "{}", refused.text());
+}
+
+#[tokio::test]
+async fn a_link_is_a_name_with_an_address_and_variables() {
+    let engine = engine();
+    let server =
+        json!({ "Cmd": ["sleep", "100"], "Env": ["MODE=fast"], "ExposedPorts": { "80/tcp": {} } });
+    create(&engine, "server", server).await;
+    let client = json!({
+        "Cmd": ["sh", "-c", "grep db-1 /etc/hosts; env | grep DB_1"],
+        "HostConfig": { "Links": ["server:db-1"] },
+    });
+    create(&engine, "client", client).await;
+    let refused = call(&engine, "POST", "/containers/client/start", None).await;
+    assert_eq!(
+        refused.message(),
+        "Cannot link to a non running container: /server AS /client/db-1"
+    );
+    act(&engine, "POST", "/containers/server/start").await;
+    act(&engine, "POST", "/containers/client/start").await;
+    crate::client::wait(&engine, "client").await;
+    let logs = get(&engine, "/containers/client/logs?stdout=1").await;
+    let id = inspect(&engine, "server").await["Id"].as_str().unwrap()[..12].to_owned();
+    assert_eq!(
+        crate::client::split(&logs.body).0,
+        format!(
+            "172.17.0.2\tdb-1 {id} server\n\
+             DB_1_PORT=tcp://172.17.0.2:80\nDB_1_PORT_80_TCP=tcp://172.17.0.2:80\n\
+             DB_1_PORT_80_TCP_ADDR=172.17.0.2\nDB_1_PORT_80_TCP_PORT=80\nDB_1_PORT_80_TCP_PROTO=tcp\n\
+             DB_1_NAME=/client/db-1\nDB_1_ENV_MODE=fast\n"
+        )
+    );
+    let names = get(&engine, "/containers/json").await.json();
+    assert_eq!(names[0]["Names"], json!(["/client/db-1", "/server"]));
+    act(&engine, "POST", "/containers/server/rename?name=other").await;
+    act(&engine, "DELETE", "/containers/client/db-1?link=1").await;
+    assert_eq!(
+        inspect(&engine, "client").await["HostConfig"]["Links"],
+        Value::Null
+    );
+    let own = call(&engine, "DELETE", "/containers/client?link=1", None).await;
+    assert_eq!(own.status, 500);
+}

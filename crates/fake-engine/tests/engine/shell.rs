@@ -63,6 +63,38 @@ async fn words_are_expanded_and_split() {
 }
 
 #[tokio::test]
+async fn a_word_takes_the_place_of_a_parameter() {
+    check(
+        "echo ${A-x} ${A+y} ${A:+z}; A=; echo ${A-x}.${A:-w}.${A+y}.${A:+z}; A=1; echo ${A+y} ${A:+z}",
+        (0, "x\n.w.y.\ny z\n", ""),
+    )
+    .await;
+    check(
+        "echo ${B:=q} $B ${C=r} $C; echo ${D?gone}; echo no",
+        (2, "q q r r\n", "sh: D: gone\n"),
+    )
+    .await;
+}
+
+#[tokio::test]
+async fn files_keep_mode_and_owner() {
+    check(
+        "echo a > /tmp/a; chmod 640 /tmp/a; chown 5:6 /tmp/a; echo b >> /tmp/a; ls -l /tmp | grep -c '^-rw-r-----    1 5        6 '",
+        (0, "1\n", ""),
+    )
+    .await;
+    check(
+        "stty size",
+        (
+            1,
+            "",
+            "stty: standard input: Inappropriate ioctl for device\n",
+        ),
+    )
+    .await;
+}
+
+#[tokio::test]
 async fn pipes_and_files() {
     check("seq 1 100 | tail -n 2 | cat", (0, "99\n100\n", "")).await;
     check("yes | head -n 2; echo $?", (0, "y\ny\n0\n", "")).await;

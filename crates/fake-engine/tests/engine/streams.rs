@@ -139,11 +139,16 @@ async fn exec_upgrades_when_asked_and_only_then() {
             (&view["Running"], &view["ExitCode"]),
             (&json!(false), &json!(7))
         );
-        let again = post(&engine, &format!("/exec/{id}/start"), json!({})).await;
+        let message = format!("exec command {id} has already run");
+        let path = format!("/exec/{id}/start");
+        let again = post(&engine, &path, json!({ "Detach": true })).await;
         assert_eq!(
             (again.status.as_u16(), again.message()),
-            (409, format!("exec command {id} has already run"))
+            (409, message.clone())
         );
+        // With streams the head of the reply is out by then.
+        let (_, mut stream) = hijack(&engine, &path, "{}", upgrade).await;
+        assert_eq!(split(&rest(&mut stream).await).0, message + "\r\n");
     }
 }
 
@@ -200,7 +205,7 @@ async fn a_failing_exec_says_so_in_its_stream() {
     );
     assert_eq!(
         get(&engine, &format!("/exec/{id}/json")).await.json()["ExitCode"],
-        127
+        126
     );
 }
 
