@@ -20,6 +20,7 @@ pub(crate) fn of(error: Error) -> Status {
             Status::unknown(format!("RROUnsupported: {text}"))
         }
         Error::Unsupported(Unsupported::ImageMount(_)) => Status::unimplemented(text),
+        Error::ImageMount(_) => Status::unknown(format!("ImageVolumeMountFailed: {text}")),
         Error::TimedOut(_) => Status::deadline_exceeded(text),
         Error::Away(_) => Status::unavailable(text),
         Error::BadReference(_) => Status::invalid_argument(text),

@@ -23,8 +23,8 @@ use crate::observe::{self, Observed};
 use crate::oom::{self, Clamp, ProcessFacts};
 use crate::pause::{NoPauseImage, PauseImage};
 use crate::spec::{
-    ContainerId, ContainerSpec, GroupsPolicy, PodIdentity, PodVolume, Resources, SandboxId,
-    SandboxSpec, Seccomp, Security, User,
+    ContainerId, ContainerSpec, GroupsPolicy, Mount, MountSource, PodIdentity, PodVolume,
+    Resources, SandboxId, SandboxSpec, Seccomp, Security, User,
 };
 use crate::{users, volume};
 
@@ -55,6 +55,9 @@ pub enum Error {
     /// The container's log cannot be written.
     #[error(transparent)]
     Log(#[from] crate::logs::Error),
+    /// The files of an image cannot be mounted.
+    #[error("{0}")]
+    ImageMount(String),
     /// There is no such sandbox or container.
     #[error("{0}")]
     NotFound(String),
@@ -302,6 +305,7 @@ impl Runtime {
         let relabels = spec.mounts.iter().any(|mount| mount.selinux_relabel);
         let facts = self.facts(false, relabels).await?;
         let resolved = self.resolve(&spec.security, &spec.image).await?;
+        self.check_image_paths(&spec.mounts, facts).await?;
         let score = self.clamp.apply(spec.oom_score_adj);
         let create = config::container(spec, pod, sandbox, score, facts, &resolved)?;
         match self.create(create, Running::IsAnother).await? {
@@ -356,8 +360,43 @@ impl Runtime {
         })
     }
 
-    /// A small text file of an image, empty when it has none: read through a container that is never started.
+    /// What is mounted of images has to be in them: the engine itself looks only at the start.
+    async fn check_image_paths(&self, mounts: &[Mount], facts: EngineFacts) -> Result<(), Error> {
+        for mount in mounts {
+            let MountSource::Image { image, sub_path } = &mount.source else {
+                continue;
+            };
+            // An engine that cannot mount images is told apart later.
+            if sub_path.is_empty() || facts.version < config::IMAGE_MOUNTS {
+                continue;
+            }
+            let id = self.probe(image).await?;
+            let stat = self.docker.stat_archive(&id, &format!("/{sub_path}")).await;
+            self.remove_quietly(&id).await;
+            match stat {
+                Ok(_) => {}
+                Err(error) if error.is_not_found() => {
+                    return Err(Error::ImageMount(format!(
+                        "the image {image} has no {sub_path:?}, which is to be mounted at {:?}",
+                        mount.path
+                    )));
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(())
+    }
+
+    /// A small text file of an image, empty when it has none.
     async fn image_file(&self, image: &str, path: &str) -> Result<String, Error> {
+        let id = self.probe(image).await?;
+        let read = self.container_file(&id, path).await;
+        self.remove_quietly(&id).await;
+        read
+    }
+
+    /// A container that is never started, to look at the files of its image; it has to be removed.
+    async fn probe(&self, image: &str) -> Result<String, Error> {
         let probe = CreateContainer {
             config: ContainerConfig {
                 image: image.to_owned(),
@@ -370,11 +409,8 @@ impl Runtime {
             },
             ..Default::default()
         };
-        let id = self.docker.create_container(&probe).await?.id;
         // Its name is the engine's to choose: nothing can be in the way.
-        let read = self.container_file(&id, path).await;
-        self.remove_quietly(&id).await;
-        read
+        Ok(self.docker.create_container(&probe).await?.id)
     }
 
     async fn container_file(&self, id: &str, path: &str) -> Result<String, Error> {

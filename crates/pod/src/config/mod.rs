@@ -22,7 +22,7 @@ mod mounts;
 mod resources;
 mod security;
 
-pub use mounts::VOLUMES_PATH;
+pub use mounts::{IMAGE_MOUNTS, VOLUMES_PATH};
 pub use resources::update;
 
 /// The least CPU weight the kernel takes.

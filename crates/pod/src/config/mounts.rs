@@ -12,6 +12,9 @@ use crate::spec::{Mount, MountSource, PodIdentity, Propagation};
 /// Where the sandbox holds the pod's directories, so that they outlive each container.
 pub const VOLUMES_PATH: &str = "/volumes";
 
+/// Since when engines mount the files of images (Docker Engine 28).
+pub const IMAGE_MOUNTS: ApiVersion = ApiVersion::new(1, 48);
+
 /// A pod's directory as the sandbox holds it.
 pub(super) fn held(volume: &str, pod: &PodIdentity) -> DockerMount {
     DockerMount {
@@ -55,7 +58,7 @@ pub(super) fn add(
             Ok(())
         }
         MountSource::Image { image, sub_path } => {
-            if facts.version < ApiVersion::new(1, 48) {
+            if facts.version < IMAGE_MOUNTS {
                 return Err(Unsupported::ImageMount(format!(
                     "mounting the image {image:?} at {:?} needs API 1.48 (Docker Engine 28); this engine speaks {}",
                     mount.path, facts.version

@@ -1,0 +1,54 @@
+//! What the interface promises, asked over its socket: on the fake engine, and on the real one that `BERTH_TEST_ENGINE` names, which has the image
+//! `berth.local/demo:1`.
+
+#![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
+
+mod scenarios;
+mod server;
+
+macro_rules! scenarios {
+    ($($name:ident)+) => {
+        mod fake {
+            $(#[test] fn $name() {
+                crate::server::on_fake(async |server| crate::scenarios::$name(server).await);
+            })+
+        }
+        mod real {
+            $(#[test] fn $name() {
+                crate::server::on_real(async |server| crate::scenarios::$name(server).await);
+            })+
+        }
+    };
+}
+
+scenarios! {
+    the_runtime_says_who_it_is_and_that_it_is_ready
+    a_pod_lives_from_run_to_remove
+    what_is_gone_or_stopped_is_stopped_and_removed_without_an_error
+    what_is_not_there_is_not_found
+    labels_and_annotations_come_back_as_they_were_given
+    lists_are_filtered
+    an_end_is_told_with_its_code_and_reason
+    stopping_a_sandbox_kills_its_containers
+    a_command_gives_its_output_and_code
+    a_call_that_takes_too_long_is_told_by_its_code
+    a_log_has_every_line_in_the_format_of_the_interface
+    images_are_one_and_the_same_under_each_of_their_names
+    every_change_is_an_event
+    a_bad_request_is_refused_by_name_and_changes_nothing
+    streaming_addresses_are_for_one_use
+    stats_are_there_for_what_runs
+}
+
+#[test]
+fn reads_cost_the_engine_nothing() {
+    server::on_fake(async |server| {
+        let fake = server.fake.clone().unwrap();
+        scenarios::reads_cost_the_engine_nothing(server, &fake).await;
+    });
+}
+
+#[test]
+fn an_engine_that_is_away_is_not_ready_and_calls_fail_at_once() {
+    server::on_fake(async |server| scenarios::an_engine_that_is_away(server).await);
+}

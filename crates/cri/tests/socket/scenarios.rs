@@ -1,0 +1,758 @@
+//! What each test does and expects.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use berth_cri::v1;
+use berth_fake_engine::FakeEngine;
+use tonic::{Code, Request, Status};
+
+use crate::server::{IMAGE, Server};
+
+const NAMESPACE: &str = "berth-cri-test";
+
+fn sandbox_config(server: &Server, name: &str) -> v1::PodSandboxConfig {
+    v1::PodSandboxConfig {
+        metadata: Some(v1::PodSandboxMetadata {
+            name: format!("{name}-{}", server.run),
+            uid: format!("{name}-{}", server.run),
+            namespace: NAMESPACE.to_owned(),
+            attempt: 3,
+        }),
+        hostname: name.to_owned(),
+        log_directory: server.log_directory().display().to_string(),
+        labels: [("run".to_owned(), server.run.clone())].into(),
+        annotations: [("note".to_owned(), "with spaces = \"and\" signs".to_owned())].into(),
+        ..Default::default()
+    }
+}
+
+fn container_config(name: &str, script: &str) -> v1::ContainerConfig {
+    v1::ContainerConfig {
+        metadata: Some(v1::ContainerMetadata {
+            name: name.to_owned(),
+            attempt: 1,
+        }),
+        image: Some(v1::ImageSpec {
+            image: IMAGE.to_owned(),
+            ..Default::default()
+        }),
+        command: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        log_path: format!("{name}/1.log"),
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(v1::LinuxContainerSecurityContext {
+                namespace_options: Some(v1::NamespaceOption {
+                    pid: v1::NamespaceMode::Container.into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    }
+}
+
+async fn run_sandbox(server: &mut Server, name: &str) -> String {
+    let config = sandbox_config(server, name);
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config),
+        runtime_handler: String::new(),
+    };
+    let reply = server.runtime.run_pod_sandbox(request).await.unwrap();
+    reply.into_inner().pod_sandbox_id
+}
+
+async fn create(server: &mut Server, sandbox: &str, config: v1::ContainerConfig) -> String {
+    try_create(server, sandbox, config).await.unwrap()
+}
+
+async fn try_create(
+    server: &mut Server,
+    sandbox: &str,
+    config: v1::ContainerConfig,
+) -> Result<String, Status> {
+    let request = v1::CreateContainerRequest {
+        pod_sandbox_id: sandbox.to_owned(),
+        config: Some(config),
+        sandbox_config: Some(sandbox_config(server, "any")),
+    };
+    let reply = server.runtime.create_container(request).await?;
+    Ok(reply.into_inner().container_id)
+}
+
+async fn start(server: &mut Server, id: &str) {
+    let request = v1::StartContainerRequest {
+        container_id: id.to_owned(),
+    };
+    server.runtime.start_container(request).await.unwrap();
+}
+
+async fn run(server: &mut Server, sandbox: &str, name: &str, script: &str) -> String {
+    let id = create(server, sandbox, container_config(name, script)).await;
+    start(server, &id).await;
+    id
+}
+
+async fn container_status(server: &mut Server, id: &str) -> Result<v1::ContainerStatus, Status> {
+    let request = v1::ContainerStatusRequest {
+        container_id: id.to_owned(),
+        verbose: false,
+    };
+    let reply = server.runtime.container_status(request).await?;
+    Ok(reply.into_inner().status.unwrap())
+}
+
+async fn sandbox_status(server: &mut Server, id: &str) -> Result<v1::PodSandboxStatus, Status> {
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: id.to_owned(),
+        verbose: false,
+    };
+    let reply = server.runtime.pod_sandbox_status(request).await?;
+    Ok(reply.into_inner().status.unwrap())
+}
+
+/// The sandboxes of this test.
+pub(crate) async fn sandboxes(server: &mut Server) -> Vec<v1::PodSandbox> {
+    let filter = v1::PodSandboxFilter {
+        label_selector: [("run".to_owned(), server.run.clone())].into(),
+        ..Default::default()
+    };
+    let begun = Instant::now();
+    loop {
+        let request = v1::ListPodSandboxRequest {
+            filter: Some(filter.clone()),
+        };
+        match server.runtime.list_pod_sandbox(request).await {
+            Ok(reply) => return reply.into_inner().items,
+            Err(status) => assert!(begun.elapsed() < Duration::from_secs(10), "{status}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn ended(server: &mut Server, id: &str) -> v1::ContainerStatus {
+    let begun = Instant::now();
+    loop {
+        let status = container_status(server, id).await.unwrap();
+        if status.state() == v1::ContainerState::ContainerExited {
+            return status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(20), "{status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+async fn stop_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
+    let request = v1::StopPodSandboxRequest {
+        pod_sandbox_id: id.to_owned(),
+    };
+    server.runtime.stop_pod_sandbox(request).await.map(drop)
+}
+
+async fn remove_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
+    let request = v1::RemovePodSandboxRequest {
+        pod_sandbox_id: id.to_owned(),
+    };
+    server.runtime.remove_pod_sandbox(request).await.map(drop)
+}
+
+async fn stop(server: &mut Server, id: &str) -> Result<(), Status> {
+    let request = v1::StopContainerRequest {
+        container_id: id.to_owned(),
+        timeout: 0,
+    };
+    server.runtime.stop_container(request).await.map(drop)
+}
+
+async fn remove(server: &mut Server, id: &str) -> Result<(), Status> {
+    let request = v1::RemoveContainerRequest {
+        container_id: id.to_owned(),
+    };
+    server.runtime.remove_container(request).await.map(drop)
+}
+
+async fn exec_sync(
+    server: &mut Server,
+    id: &str,
+    script: &str,
+    timeout: i64,
+) -> Result<v1::ExecSyncResponse, Status> {
+    let request = v1::ExecSyncRequest {
+        container_id: id.to_owned(),
+        cmd: ["/bin/sh", "-c", script].map(str::to_owned).into(),
+        timeout,
+    };
+    Ok(server.runtime.exec_sync(request).await?.into_inner())
+}
+
+pub(crate) async fn the_runtime_says_who_it_is_and_that_it_is_ready(server: &mut Server) {
+    let version = server
+        .runtime
+        .version(v1::VersionRequest::default())
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(
+        (
+            version.version.as_str(),
+            version.runtime_name.as_str(),
+            version.runtime_api_version.as_str()
+        ),
+        ("0.1.0", "docker", "v1")
+    );
+    let reply = server
+        .runtime
+        .status(v1::StatusRequest { verbose: true })
+        .await
+        .unwrap()
+        .into_inner();
+    let conditions: BTreeMap<String, bool> = reply
+        .status
+        .unwrap()
+        .conditions
+        .into_iter()
+        .map(|condition| (condition.r#type, condition.status))
+        .collect();
+    assert_eq!(
+        conditions,
+        [
+            ("NetworkReady".to_owned(), true),
+            ("RuntimeReady".to_owned(), true)
+        ]
+        .into()
+    );
+    assert_eq!(reply.runtime_handlers[0].name, "");
+    assert!(reply.info.contains_key("engine"), "{:?}", reply.info);
+}
+
+pub(crate) async fn a_pod_lives_from_run_to_remove(server: &mut Server) {
+    let sandbox = run_sandbox(server, "life").await;
+    let status = sandbox_status(server, &sandbox).await.unwrap();
+    assert_eq!(status.state(), v1::PodSandboxState::SandboxReady);
+    assert_eq!(status.metadata.as_ref().unwrap().attempt, 3);
+    assert!(status.created_at > 0);
+    assert!(!status.network.unwrap().ip.is_empty());
+    let id = create(server, &sandbox, container_config("app", "sleep 600")).await;
+    let created = container_status(server, &id).await.unwrap();
+    assert_eq!(created.state(), v1::ContainerState::ContainerCreated);
+    assert_eq!((created.started_at, created.finished_at), (0, 0));
+    start(server, &id).await;
+    let running = container_status(server, &id).await.unwrap();
+    assert_eq!(running.state(), v1::ContainerState::ContainerRunning);
+    assert!(running.started_at >= running.created_at, "{running:?}");
+    stop(server, &id).await.unwrap();
+    let stopped = container_status(server, &id).await.unwrap();
+    assert_eq!(stopped.state(), v1::ContainerState::ContainerExited);
+    assert_eq!((stopped.exit_code, stopped.reason.as_str()), (137, "Error"));
+    assert!(stopped.finished_at >= stopped.started_at);
+    remove(server, &id).await.unwrap();
+    stop_sandbox(server, &sandbox).await.unwrap();
+    let status = sandbox_status(server, &sandbox).await.unwrap();
+    assert_eq!(status.state(), v1::PodSandboxState::SandboxNotready);
+    remove_sandbox(server, &sandbox).await.unwrap();
+    assert!(sandboxes(server).await.is_empty());
+}
+
+pub(crate) async fn what_is_gone_or_stopped_is_stopped_and_removed_without_an_error(
+    server: &mut Server,
+) {
+    let unknown = "f".repeat(64);
+    stop(server, &unknown).await.unwrap();
+    remove(server, &unknown).await.unwrap();
+    stop_sandbox(server, &unknown).await.unwrap();
+    remove_sandbox(server, &unknown).await.unwrap();
+    let sandbox = run_sandbox(server, "again").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    start(server, &id).await;
+    for _ in 0..2 {
+        stop(server, &id).await.unwrap();
+    }
+    for _ in 0..2 {
+        remove(server, &id).await.unwrap();
+    }
+    for _ in 0..2 {
+        stop_sandbox(server, &sandbox).await.unwrap();
+    }
+    for _ in 0..2 {
+        remove_sandbox(server, &sandbox).await.unwrap();
+    }
+    let request = v1::RemoveImageRequest {
+        image: Some(v1::ImageSpec {
+            image: "berth.local/no-such-image:1".to_owned(),
+            ..Default::default()
+        }),
+    };
+    server.images.remove_image(request).await.unwrap();
+}
+
+pub(crate) async fn what_is_not_there_is_not_found(server: &mut Server) {
+    let unknown = "f".repeat(64);
+    let mut codes = Vec::new();
+    codes.push(container_status(server, &unknown).await.unwrap_err().code());
+    codes.push(sandbox_status(server, &unknown).await.unwrap_err().code());
+    codes.push(
+        exec_sync(server, &unknown, "true", 0)
+            .await
+            .unwrap_err()
+            .code(),
+    );
+    let start = v1::StartContainerRequest {
+        container_id: unknown.clone(),
+    };
+    codes.push(
+        server
+            .runtime
+            .start_container(start)
+            .await
+            .unwrap_err()
+            .code(),
+    );
+    let reopen = v1::ReopenContainerLogRequest {
+        container_id: unknown.clone(),
+    };
+    codes.push(
+        server
+            .runtime
+            .reopen_container_log(reopen)
+            .await
+            .unwrap_err()
+            .code(),
+    );
+    let stats = v1::ContainerStatsRequest {
+        container_id: unknown.clone(),
+    };
+    codes.push(
+        server
+            .runtime
+            .container_stats(stats)
+            .await
+            .unwrap_err()
+            .code(),
+    );
+    let update = v1::UpdateContainerResourcesRequest {
+        container_id: unknown,
+        ..Default::default()
+    };
+    codes.push(
+        server
+            .runtime
+            .update_container_resources(update)
+            .await
+            .unwrap_err()
+            .code(),
+    );
+    assert_eq!(codes, [Code::NotFound; 7]);
+}
+
+pub(crate) async fn labels_and_annotations_come_back_as_they_were_given(server: &mut Server) {
+    let mut config = sandbox_config(server, "labels");
+    config
+        .labels
+        .insert("io.kubernetes.pod.name".to_owned(), "another".to_owned());
+    let request = v1::RunPodSandboxRequest {
+        config: Some(config.clone()),
+        runtime_handler: String::new(),
+    };
+    let sandbox = server.runtime.run_pod_sandbox(request).await.unwrap();
+    let sandbox = sandbox.into_inner().pod_sandbox_id;
+    let status = sandbox_status(server, &sandbox).await.unwrap();
+    assert_eq!(
+        (&status.labels, &status.annotations),
+        (&config.labels, &config.annotations)
+    );
+    let mut wanted = container_config("app", "sleep 600");
+    wanted.labels = [("a".to_owned(), "b".to_owned())].into();
+    wanted.annotations = [("c".to_owned(), "d=e".to_owned())].into();
+    let id = create(server, &sandbox, wanted.clone()).await;
+    let status = container_status(server, &id).await.unwrap();
+    assert_eq!(
+        (status.labels, status.annotations),
+        (wanted.labels, wanted.annotations)
+    );
+}
+
+pub(crate) async fn lists_are_filtered(server: &mut Server) {
+    let (first, second) = (
+        run_sandbox(server, "one").await,
+        run_sandbox(server, "two").await,
+    );
+    let running = run(server, &first, "app", "sleep 600").await;
+    let created = create(server, &second, container_config("app", "sleep 600")).await;
+    stop_sandbox(server, &second).await.unwrap();
+    let ids = async |server: &mut Server, filter: v1::ContainerFilter| -> Vec<String> {
+        let request = v1::ListContainersRequest {
+            filter: Some(filter),
+        };
+        let reply = server.runtime.list_containers(request).await.unwrap();
+        let containers = reply.into_inner().containers;
+        containers.into_iter().map(|one| one.id).collect()
+    };
+    let of_sandbox = |id: &str| v1::ContainerFilter {
+        pod_sandbox_id: id.to_owned(),
+        ..Default::default()
+    };
+    assert_eq!(ids(server, of_sandbox(&first)).await, [running.as_str()]);
+    assert_eq!(ids(server, of_sandbox(&second)).await, [created.as_str()]);
+    let by_id = v1::ContainerFilter {
+        id: running.clone(),
+        state: Some(v1::ContainerStateValue {
+            state: v1::ContainerState::ContainerExited.into(),
+        }),
+        ..Default::default()
+    };
+    assert!(ids(server, by_id).await.is_empty());
+    let states: BTreeMap<String, v1::PodSandboxState> = sandboxes(server)
+        .await
+        .into_iter()
+        .map(|one| (one.id.clone(), one.state()))
+        .collect();
+    assert_eq!(
+        states,
+        [
+            (first, v1::PodSandboxState::SandboxReady),
+            (second, v1::PodSandboxState::SandboxNotready)
+        ]
+        .into()
+    );
+}
+
+pub(crate) async fn an_end_is_told_with_its_code_and_reason(server: &mut Server) {
+    let sandbox = run_sandbox(server, "ends").await;
+    let good = run(server, &sandbox, "good", "exit 0").await;
+    let bad = run(server, &sandbox, "bad", "exit 7").await;
+    let status = ended(server, &good).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
+    let status = ended(server, &bad).await;
+    assert_eq!((status.exit_code, status.reason.as_str()), (7, "Error"));
+    let mut config = container_config("missing", "");
+    config.command = vec!["/no/such/program".to_owned()];
+    let id = create(server, &sandbox, config).await;
+    let request = v1::StartContainerRequest {
+        container_id: id.clone(),
+    };
+    let error = server.runtime.start_container(request).await.unwrap_err();
+    assert!(error.message().contains("/no/such/program"), "{error}");
+    let status = container_status(server, &id).await.unwrap();
+    assert_eq!(status.state(), v1::ContainerState::ContainerExited);
+    assert_eq!(status.reason, "ContainerCannotRun");
+    assert!(status.finished_at > 0 && !status.message.is_empty());
+}
+
+pub(crate) async fn stopping_a_sandbox_kills_its_containers(server: &mut Server) {
+    let sandbox = run_sandbox(server, "kill").await;
+    let id = run(
+        server,
+        &sandbox,
+        "app",
+        "trap '' TERM; while :; do sleep 1; done",
+    )
+    .await;
+    stop_sandbox(server, &sandbox).await.unwrap();
+    let status = container_status(server, &id).await.unwrap();
+    assert_eq!(status.state(), v1::ContainerState::ContainerExited);
+    remove_sandbox(server, &sandbox).await.unwrap();
+    let gone = container_status(server, &id).await.unwrap_err();
+    assert_eq!(gone.code(), Code::NotFound);
+}
+
+pub(crate) async fn a_command_gives_its_output_and_code(server: &mut Server) {
+    let sandbox = run_sandbox(server, "exec").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let reply = exec_sync(server, &id, "echo out; echo err >&2; exit 5", 0)
+        .await
+        .unwrap();
+    assert_eq!(
+        (&reply.stdout[..], &reply.stderr[..], reply.exit_code),
+        (&b"out\n"[..], &b"err\n"[..], 5)
+    );
+    stop(server, &id).await.unwrap();
+    let error = exec_sync(server, &id, "true", 0).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+}
+
+pub(crate) async fn a_call_that_takes_too_long_is_told_by_its_code(server: &mut Server) {
+    let sandbox = run_sandbox(server, "late").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let error = exec_sync(server, &id, "sleep 600", 1).await.unwrap_err();
+    assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+}
+
+pub(crate) async fn a_log_has_every_line_in_the_format_of_the_interface(server: &mut Server) {
+    let sandbox = run_sandbox(server, "log").await;
+    let script = "i=0; while [ $i -lt 50 ]; do echo line $i; i=$((i+1)); done; echo error >&2";
+    let id = run(server, &sandbox, "app", script).await;
+    let status = ended(server, &id).await;
+    let text = std::fs::read_to_string(&status.log_path).unwrap();
+    let mut out = Vec::new();
+    let mut errors = Vec::new();
+    for line in text.lines() {
+        let mut parts = line.splitn(4, ' ');
+        let time = parts.next().unwrap();
+        assert!(time.ends_with('Z') && time.contains('T'), "{line}");
+        let stream = parts.next().unwrap();
+        assert_eq!(parts.next(), Some("F"), "{line}");
+        let words = parts.next().unwrap().to_owned();
+        match stream {
+            "stdout" => out.push(words),
+            "stderr" => errors.push(words),
+            other => panic!("{other}"),
+        }
+    }
+    let expected: Vec<String> = (0..50).map(|number| format!("line {number}")).collect();
+    assert_eq!((out, errors), (expected, vec!["error".to_owned()]));
+}
+
+pub(crate) async fn images_are_one_and_the_same_under_each_of_their_names(server: &mut Server) {
+    let status = async |server: &mut Server, name: &str| -> Option<v1::Image> {
+        let request = v1::ImageStatusRequest {
+            image: Some(v1::ImageSpec {
+                image: name.to_owned(),
+                ..Default::default()
+            }),
+            verbose: false,
+        };
+        let reply = server.images.image_status(request).await.unwrap();
+        reply.into_inner().image
+    };
+    let image = status(server, IMAGE).await.unwrap();
+    assert!(
+        image.size > 0 && image.repo_tags.contains(&IMAGE.to_owned()),
+        "{image:?}"
+    );
+    assert_eq!(status(server, &image.id).await.as_ref(), Some(&image));
+    let bare = image.id.trim_start_matches("sha256:").to_owned();
+    assert_eq!(status(server, &bare).await.as_ref(), Some(&image));
+    assert_eq!(status(server, "berth.local/no-such-image:1").await, None);
+    let reply = server
+        .images
+        .list_images(v1::ListImagesRequest::default())
+        .await
+        .unwrap();
+    let images = reply.into_inner().images;
+    assert!(images.iter().any(|one| one.id == image.id), "{images:?}");
+    let sandbox = run_sandbox(server, "image").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let container = container_status(server, &id).await.unwrap();
+    assert_eq!(container.image_id, image.id);
+    assert_eq!(container.image.unwrap().image, IMAGE);
+}
+
+pub(crate) async fn every_change_is_an_event(server: &mut Server) {
+    let request = v1::GetEventsRequest {};
+    let events = server.runtime.get_container_events(request).await.unwrap();
+    let mut events = events.into_inner();
+    let sandbox = run_sandbox(server, "events").await;
+    let id = run(server, &sandbox, "app", "exit 0").await;
+    ended(server, &id).await;
+    remove(server, &id).await.unwrap();
+    let mut seen = Vec::new();
+    while seen.last() != Some(&v1::ContainerEventType::ContainerDeletedEvent) {
+        let next = tokio::time::timeout(Duration::from_secs(20), events.message());
+        let event = next.await.expect("an event").unwrap().unwrap();
+        if event.container_id == id {
+            assert!(event.created_at > 0);
+            let pod = event.pod_sandbox_status.as_ref().unwrap();
+            assert_eq!(pod.id, sandbox);
+            seen.push(event.container_event_type());
+        }
+    }
+    assert_eq!(
+        seen,
+        [
+            v1::ContainerEventType::ContainerCreatedEvent,
+            v1::ContainerEventType::ContainerStartedEvent,
+            v1::ContainerEventType::ContainerStoppedEvent,
+            v1::ContainerEventType::ContainerDeletedEvent,
+        ]
+    );
+}
+
+pub(crate) async fn a_bad_request_is_refused_by_name_and_changes_nothing(server: &mut Server) {
+    let sandbox = run_sandbox(server, "bad").await;
+    let secure = |context: v1::LinuxContainerSecurityContext| v1::ContainerConfig {
+        linux: Some(v1::LinuxContainerConfig {
+            security_context: Some(context),
+            ..Default::default()
+        }),
+        ..container_config("app", "true")
+    };
+    let group = secure(v1::LinuxContainerSecurityContext {
+        run_as_group: Some(v1::Int64Value { value: 7 }),
+        ..Default::default()
+    });
+    let error = try_create(server, &sandbox, group).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    assert!(error.message().contains("run_as_group"), "{error}");
+    let mut mapped = container_config("app", "true");
+    mapped.mounts = vec![v1::Mount {
+        container_path: "/data".to_owned(),
+        host_path: "/tmp".to_owned(),
+        uid_mappings: vec![v1::IdMapping::default()],
+        ..Default::default()
+    }];
+    let error = try_create(server, &sandbox, mapped).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let handler = v1::RunPodSandboxRequest {
+        config: Some(sandbox_config(server, "handler")),
+        runtime_handler: "no-such-runtime".to_owned(),
+    };
+    let error = server.runtime.run_pod_sandbox(handler).await.unwrap_err();
+    assert!(error.message().contains("no-such-runtime"), "{error}");
+    assert_eq!(sandboxes(server).await.len(), 1);
+    let request = v1::ListContainersRequest {
+        filter: Some(v1::ContainerFilter {
+            pod_sandbox_id: sandbox,
+            ..Default::default()
+        }),
+    };
+    let containers = server.runtime.list_containers(request).await.unwrap();
+    assert!(containers.into_inner().containers.is_empty());
+}
+
+pub(crate) async fn streaming_addresses_are_for_one_use(server: &mut Server) {
+    let sandbox = run_sandbox(server, "stream").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let request = v1::ExecRequest {
+        container_id: id.clone(),
+        cmd: vec!["true".to_owned()],
+        stdout: true,
+        ..Default::default()
+    };
+    let mut urls = Vec::new();
+    for _ in 0..2 {
+        let reply = server.runtime.exec(request.clone()).await.unwrap();
+        urls.push(reply.into_inner().url);
+    }
+    assert!(urls[0].starts_with("http://127.0.0.1:"), "{urls:?}");
+    assert_ne!(urls[0], urls[1]);
+    let terminal = v1::ExecRequest {
+        tty: true,
+        stderr: true,
+        ..request.clone()
+    };
+    let error = server.runtime.exec(terminal).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let none = v1::ExecRequest {
+        stdout: false,
+        ..request
+    };
+    let error = server.runtime.exec(none).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+}
+
+pub(crate) async fn stats_are_there_for_what_runs(server: &mut Server) {
+    let sandbox = run_sandbox(server, "stats").await;
+    let running = run(server, &sandbox, "app", "sleep 600").await;
+    create(server, &sandbox, container_config("idle", "true")).await;
+    let request = v1::ListContainerStatsRequest {
+        filter: Some(v1::ContainerStatsFilter {
+            pod_sandbox_id: sandbox.clone(),
+            ..Default::default()
+        }),
+    };
+    let reply = server.runtime.list_container_stats(request).await.unwrap();
+    let stats = reply.into_inner().stats;
+    assert_eq!(stats.len(), 1);
+    assert_eq!(stats[0].attributes.as_ref().unwrap().id, running);
+    assert!(stats[0].cpu.as_ref().unwrap().timestamp > 0);
+    let request = v1::PodSandboxStatsRequest {
+        pod_sandbox_id: sandbox.clone(),
+    };
+    let reply = server.runtime.pod_sandbox_stats(request).await.unwrap();
+    let pod = reply.into_inner().stats.unwrap();
+    assert_eq!(pod.linux.unwrap().containers.len(), 1);
+    let reply = server
+        .runtime
+        .list_metric_descriptors(v1::ListMetricDescriptorsRequest {})
+        .await
+        .unwrap();
+    let described: BTreeMap<String, usize> = reply
+        .into_inner()
+        .descriptors
+        .into_iter()
+        .map(|one| (one.name, one.label_keys.len()))
+        .collect();
+    let reply = server
+        .runtime
+        .list_pod_sandbox_metrics(v1::ListPodSandboxMetricsRequest {})
+        .await
+        .unwrap();
+    let pods = reply.into_inner().pod_metrics;
+    let pod = pods.iter().find(|pod| pod.pod_sandbox_id == sandbox);
+    for container in &pod.unwrap().container_metrics {
+        for metric in &container.metrics {
+            assert_eq!(
+                described.get(&metric.name),
+                Some(&metric.label_values.len()),
+                "{metric:?}"
+            );
+        }
+    }
+}
+
+pub(crate) async fn reads_cost_the_engine_nothing(server: &mut Server, fake: &FakeEngine) {
+    let mut pods = Vec::new();
+    for index in 0..10 {
+        let sandbox = run_sandbox(server, &format!("cheap{index}")).await;
+        let id = run(server, &sandbox, "app", "sleep 600").await;
+        pods.push((sandbox, id));
+    }
+    for (_, id) in &pods {
+        container_status(server, id).await.unwrap();
+    }
+    sandboxes(server).await;
+    let before = fake.calls().total();
+    for (sandbox, id) in &pods {
+        assert_eq!(sandboxes(server).await.len(), 10);
+        sandbox_status(server, sandbox).await.unwrap();
+        container_status(server, id).await.unwrap();
+        let list = v1::ListContainersRequest::default();
+        server.runtime.list_containers(list).await.unwrap();
+        let stats = v1::ListContainerStatsRequest::default();
+        server.runtime.list_container_stats(stats).await.unwrap();
+        let stats = v1::ListPodSandboxStatsRequest::default();
+        server.runtime.list_pod_sandbox_stats(stats).await.unwrap();
+        let metrics = v1::ListPodSandboxMetricsRequest::default();
+        server
+            .runtime
+            .list_pod_sandbox_metrics(metrics)
+            .await
+            .unwrap();
+    }
+    assert_eq!(fake.calls().total(), before);
+}
+
+pub(crate) async fn an_engine_that_is_away(server: &mut Server) {
+    let sandbox = run_sandbox(server, "away").await;
+    server.take_engine_away();
+    let begun = Instant::now();
+    let condition = loop {
+        let reply = server
+            .runtime
+            .status(v1::StatusRequest::default())
+            .await
+            .expect("an engine that is away is no error of the call");
+        let conditions = reply.into_inner().status.unwrap().conditions;
+        let ready = conditions
+            .into_iter()
+            .find(|condition| condition.r#type == "RuntimeReady")
+            .unwrap();
+        if !ready.status {
+            break ready;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(5), "still ready");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    };
+    assert!(!condition.message.is_empty());
+    let begun = Instant::now();
+    let error = sandbox_status(server, &sandbox).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    let mut request = Request::new(v1::ListContainersRequest::default());
+    request.set_timeout(Duration::from_secs(5));
+    let error = server.runtime.list_containers(request).await.unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(1));
+    server.bring_engine_back();
+    assert_eq!(sandboxes(server).await.len(), 1);
+}

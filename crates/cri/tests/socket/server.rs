@@ -1,0 +1,176 @@
+//! The server under test: the real one, on a socket of its own.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::Duration;
+
+use berth_cri::v1::image_service_client::ImageServiceClient;
+use berth_cri::v1::runtime_service_client::RuntimeServiceClient;
+use berth_cri::{Listen, SandboxDefaults, ServeOptions, listen, serve};
+use berth_docker::{ConnectOptions, Docker};
+use berth_fake_engine::{FakeEngine, Loss};
+use berth_pod::pods::Pods;
+use hyper_util::rt::TokioIo;
+use tokio::net::UnixStream;
+use tokio::sync::oneshot;
+use tonic::transport::{Channel, Endpoint};
+
+pub(crate) const IMAGE: &str = "berth.local/demo:1";
+
+/// For one test; many times what it needs.
+const LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) struct Server {
+    pub(crate) runtime: RuntimeServiceClient<Channel>,
+    pub(crate) images: ImageServiceClient<Channel>,
+    pub(crate) directory: tempfile::TempDir,
+    pub(crate) fake: Option<FakeEngine>,
+    reachable: Arc<AtomicBool>,
+    /// Part of every name, so that tests can run side by side.
+    pub(crate) run: String,
+}
+
+impl Server {
+    /// Cuts every connection to the engine and lets none through.
+    pub(crate) fn take_engine_away(&self) {
+        self.reachable.store(false, Ordering::SeqCst);
+        if let Some(fake) = &self.fake {
+            fake.restart(Loss::KeepContainers);
+        }
+    }
+
+    pub(crate) fn bring_engine_back(&self) {
+        self.reachable.store(true, Ordering::SeqCst);
+    }
+
+    pub(crate) fn log_directory(&self) -> PathBuf {
+        self.directory.path().join("pod-logs")
+    }
+}
+
+pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server)) {
+    let fake = FakeEngine::builder().image(IMAGE).build().unwrap();
+    run(Some(fake), None, test);
+}
+
+pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server)) {
+    match std::env::var("BERTH_TEST_ENGINE") {
+        Ok(endpoint) => run(None, Some(endpoint), test),
+        Err(_) => {
+            assert!(
+                std::env::var_os("CI").is_none(),
+                "BERTH_TEST_ENGINE must be set in CI"
+            );
+            eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
+        }
+    }
+}
+
+fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnce(&mut Server)) {
+    static RUNS: AtomicU32 = AtomicU32::new(0);
+    let tokio = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .unwrap();
+    tokio.block_on(async {
+        let directory = tempfile::tempdir().unwrap();
+        let reachable = Arc::new(AtomicBool::new(true));
+        let endpoint = endpoint.as_deref().unwrap_or("fake://");
+        let mut builder = Docker::builder(ConnectOptions::new(endpoint.parse().unwrap()));
+        if let Some(fake) = fake.clone() {
+            let reachable = reachable.clone();
+            builder = builder.dialer(move || {
+                if reachable.load(Ordering::SeqCst) {
+                    Ok(fake.connect())
+                } else {
+                    Err(std::io::ErrorKind::ConnectionRefused.into())
+                }
+            });
+        }
+        let pods = Pods::start(builder.build().unwrap(), directory.path().join("logs"));
+        let path = directory.path().join("cri.sock");
+        let (listener, socket) = listen(&Listen {
+            path: path.clone(),
+            group: None,
+        })
+        .unwrap();
+        let options = ServeOptions {
+            sandboxes: SandboxDefaults {
+                // The fake runs what its images say; the built-in pause image it cannot know.
+                image: fake.as_ref().map(|_| IMAGE.to_owned()),
+                network: String::new(),
+            },
+            streaming: ([127, 0, 0, 1], 0).into(),
+        };
+        let (end, ending) = oneshot::channel::<()>();
+        let serving = tokio::spawn(serve(listener, pods, options, async {
+            let _ = ending.await;
+        }));
+        let channel = Endpoint::from_static("http://localhost")
+            .connect_with_connector(connector(path))
+            .await
+            .unwrap();
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let mut server = Server {
+            runtime: RuntimeServiceClient::new(channel.clone()),
+            images: ImageServiceClient::new(channel),
+            directory,
+            fake,
+            reachable,
+            run: format!("{}-{number}", std::process::id()),
+        };
+        tokio::time::timeout(LIMIT, test(&mut server))
+            .await
+            .expect("a test ends in time");
+        clean_up(&mut server).await;
+        let _ = end.send(());
+        serving.await.unwrap().unwrap();
+        drop(socket);
+    });
+}
+
+fn connector(
+    path: PathBuf,
+) -> impl tower_service::Service<
+    tonic::codegen::http::Uri,
+    Response = TokioIo<UnixStream>,
+    Error = std::io::Error,
+    Future = impl Future<Output = std::io::Result<TokioIo<UnixStream>>> + Send,
+> + Send
++ 'static {
+    Connector(path)
+}
+
+struct Connector(PathBuf);
+
+impl tower_service::Service<tonic::codegen::http::Uri> for Connector {
+    type Response = TokioIo<UnixStream>;
+    type Error = std::io::Error;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = std::io::Result<TokioIo<UnixStream>>> + Send>>;
+
+    fn poll_ready(
+        &mut self,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Result<(), std::io::Error>> {
+        std::task::Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: tonic::codegen::http::Uri) -> Self::Future {
+        let path = self.0.clone();
+        Box::pin(async move { Ok(TokioIo::new(UnixStream::connect(path).await?)) })
+    }
+}
+
+/// Removes the pods of this test.
+async fn clean_up(server: &mut Server) {
+    server.bring_engine_back();
+    for sandbox in crate::scenarios::sandboxes(server).await {
+        let request = berth_cri::v1::RemovePodSandboxRequest {
+            pod_sandbox_id: sandbox.id,
+        };
+        server.runtime.remove_pod_sandbox(request).await.unwrap();
+    }
+}
