@@ -10,8 +10,10 @@
 //!
 //! Everything happens in one future: dropping it drops the handler's and closes the connection. Refuses to know how events are encoded.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use bytes::{Buf as _, Bytes, BytesMut};
@@ -20,7 +22,9 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use crate::link::{Link, Lost, OUTPUT_FULL, later};
 use crate::resize;
-use crate::session::{BoxFuture, Channel, Ends, Outcome, Run, StdinWriter, Verb, Wanted, streams};
+use crate::session::{
+    BoxFuture, Channel, Ends, Outcome, Run, StdinWriter, Streams, Verb, Wanted, streams,
+};
 use crate::spdy;
 use crate::spdy::frame::GoAway;
 use crate::status;
@@ -182,7 +186,7 @@ pub(crate) async fn serve(
                 }
                 () = &mut stop => return Err(Lost::Stopped),
             }
-            process.run(run(streams), stop).await
+            process.run(guarded(run, streams), stop).await
         };
         match outcome.await {
             Ok(Some(outcome)) => process.finish(&outcome, verb).await,
@@ -350,6 +354,19 @@ impl Process {
             stdin.finish();
         }
     }
+}
+
+/// The handler, whose panic is an outcome: a client that sees its connection break may take that for success.
+fn guarded(run: Run, streams: Streams) -> BoxFuture<Outcome> {
+    let mut handler = Box::pin(async move { run(streams).await });
+    Box::pin(poll_fn(move |cx| {
+        // After a panic the handler is not polled again, only dropped.
+        let polled = catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(cx)));
+        polled.unwrap_or_else(|_| {
+            tracing::error!("a session's handler panicked");
+            Poll::Ready(Outcome::Failed("the handler panicked".to_owned()))
+        })
+    }))
 }
 
 /// Writes input. `None` if the process takes no more.

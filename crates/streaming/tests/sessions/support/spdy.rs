@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use berth_streaming::spdy::dictionary::DICTIONARY;
 use flate2::{Compress, Compression, Decompress, FlushCompress, FlushDecompress};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::{
+    AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, Join, ReadHalf, Sink, WriteHalf,
+};
 
 use super::http::{self, Reply};
 
@@ -304,6 +306,32 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         out.truncate(usize::try_from(self.inflate.total_out() - before_out).unwrap());
         out
     }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    /// Reads with the one and writes with the other, at the same time.
+    pub(crate) fn split(self) -> (Client<Join<ReadHalf<S>, Sink>>, WriteHalf<S>) {
+        let (read, write) = tokio::io::split(self.io);
+        let client = Client {
+            io: tokio::io::join(read, tokio::io::sink()),
+            deflate: self.deflate,
+            inflate: self.inflate,
+            next: self.next,
+            streams: self.streams,
+            seen: self.seen,
+            closed: self.closed,
+            partial: self.partial,
+        };
+        (client, write)
+    }
+}
+
+/// The frames that carry `bytes` as Go cuts them.
+pub(crate) fn data_frames(id: u32, bytes: &[u8]) -> Vec<u8> {
+    bytes
+        .chunks(32 * 1024)
+        .flat_map(|chunk| data_frame(id, chunk, false))
+        .collect()
 }
 
 pub(crate) fn data_frame(id: u32, bytes: &[u8], fin: bool) -> Vec<u8> {
