@@ -35,7 +35,7 @@ fn output_and_exit_code_reach_the_client_apart_and_in_order() {
             assert_eq!(client.finish(ids).await, status);
             assert_eq!(client.streams[&ids.stdout].text(), "to stdout");
             assert_eq!(client.streams[&ids.stderr].text(), "to stderr");
-            client.to_end().await;
+            client.until_closed().await;
             assert_eq!(
                 client.seen,
                 [
@@ -340,7 +340,7 @@ fn streams_that_come_late_are_refused_before_goaway() {
         assert_eq!(client.finish(ids).await, SUCCESS);
         let late = client.open(&[("streamtype", "resize")]).await;
         assert_eq!(client.streams[&late].reset, Some(3));
-        client.to_end().await;
+        client.until_closed().await;
         assert_eq!(client.seen.last(), Some(&Seen::GoAway(0)));
     });
 }
@@ -389,7 +389,7 @@ fn a_client_has_thirty_seconds_for_its_streams() {
         let mut client = Client::exec(served.io).await;
         let began = Instant::now();
         client.open_exec(&["error", "stdin", "stdout"]).await;
-        client.to_end().await;
+        client.until_closed().await;
         assert_eq!(client.seen.last(), Some(&Seen::GoAway(0)));
         assert_eq!(began.elapsed().as_secs(), 30);
         drop(client);
@@ -480,7 +480,7 @@ fn input_still_on_its_way_does_not_hold_up_the_end() {
             {}
         });
         assert_eq!(client.finish(ids).await, SUCCESS);
-        client.to_end().await;
+        client.until_closed().await;
         drop(client);
         served.ended.await.unwrap();
         flood.abort();
@@ -571,7 +571,7 @@ fn a_session_ends_when_nothing_comes_or_goes() {
                 .until(|client| client.seen.contains(&Seen::Ping(2 * n + 1)))
                 .await;
         }
-        client.to_end().await;
+        client.until_closed().await;
         assert_eq!(began.elapsed().as_secs(), 3 * 3000 + 3600);
         drop(client);
         served.ended.await.unwrap();
@@ -588,7 +588,7 @@ fn a_client_that_breaks_the_protocol_is_told_and_dropped() {
         let mut client = Client::exec(served.io).await;
         client.open_exec(&["error", "stdout", "stderr"]).await;
         client.write(&[0x80, 3, 0, 99, 0, 0, 0, 0]).await;
-        client.to_end().await;
+        client.until_closed().await;
         assert_eq!(client.seen.last(), Some(&Seen::GoAway(1)));
         drop(client);
         served.ended.await.unwrap();

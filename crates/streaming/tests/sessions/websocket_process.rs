@@ -35,7 +35,7 @@ fn binary_protocols_carry_output_status_and_a_clean_close() {
                 let chosen = client.response.headers().get("sec-websocket-protocol");
                 assert_eq!(chosen.map_or("", |value| value.to_str().unwrap()), protocol);
                 assert_eq!(client.response.headers()["connection"], "Upgrade");
-                let got = client.to_end().await;
+                let got = client.until_closed().await;
                 assert_eq!(got.messages[0], Message::binary(vec![1]), "an empty first");
                 assert_eq!((got.text(1), got.text(2)), ("to stdout", "to stderr"));
                 match (json, code) {
@@ -71,7 +71,7 @@ fn base64_protocols_carry_the_same_as_text() {
             client.socket.send(Message::text(text)).await.unwrap();
             let text = format!("0{}", STANDARD.encode(b"base64"));
             client.socket.send(Message::text(text)).await.unwrap();
-            let got = client.to_end().await;
+            let got = client.until_closed().await;
             let mut channels = [const { Vec::new() }; 4];
             for message in &got.messages {
                 if let Message::Text(text) = message {
@@ -97,7 +97,7 @@ fn v5_ends_the_input_alone() {
         client.send(0, b"two pieces").await;
         client.send(255, &[0]).await;
         client.send(0, b"too late").await;
-        let got = client.to_end().await;
+        let got = client.until_closed().await;
         assert_eq!((got.text(1), got.text(3)), ("in two pieces", SUCCESS));
     });
 }
@@ -114,7 +114,7 @@ fn a_message_of_ten_mebibytes_goes_through_unchanged() {
         let bytes = pattern(10 * 1024 * 1024);
         client.send(0, &bytes).await;
         client.send(255, &[0]).await;
-        let got = client.to_end().await;
+        let got = client.until_closed().await;
         assert!(got.channels[1] == bytes, "changed on the way");
         assert_eq!(got.text(3), SUCCESS);
     });
@@ -137,7 +137,7 @@ fn before_v5_a_client_ends_the_input_by_leaving_and_the_process_gets_all_of_it()
         let bytes = pattern(100_000);
         client.send(0, &bytes).await;
         client.socket.close(None).await.unwrap();
-        client.to_end().await;
+        client.until_closed().await;
         assert!(all.await.unwrap() == bytes);
         served.ended.await.unwrap();
     });
@@ -169,7 +169,7 @@ fn a_client_that_goes_takes_the_process_with_it() {
                     reason: "".into(),
                 };
                 client.socket.close(Some(frame)).await.unwrap();
-                assert_eq!(client.to_end().await.close, Some(1000));
+                assert_eq!(client.until_closed().await.close, Some(1000));
             }
             drop(client);
             served.ended.await.unwrap();
@@ -197,7 +197,7 @@ fn sizes_reach_the_process() {
         client.send(4, b"{\"Width\":0,\"Height\":0}").await;
         client.send(4, b"{\"Width\":80,").await;
         client.send(4, b"\"Height\":24}").await;
-        assert_eq!(client.to_end().await.text(3), SUCCESS);
+        assert_eq!(client.until_closed().await.text(3), SUCCESS);
     });
 }
 
@@ -255,7 +255,7 @@ fn a_ping_between_the_pieces_of_a_message_is_answered() {
             client.socket.send(message).await.unwrap();
         }
         client.send(255, &[0]).await;
-        let got = client.to_end().await;
+        let got = client.until_closed().await;
         assert!(
             got.messages
                 .contains(&Message::Pong(Bytes::from_static(b"x")))
@@ -281,7 +281,7 @@ fn what_breaks_the_protocol_ends_the_session() {
             }));
             let mut client = Client::exec(served.io, protocol).await;
             client.socket.send(message).await.unwrap();
-            assert_eq!(client.to_end().await.close, Some(1002));
+            assert_eq!(client.until_closed().await.close, Some(1002));
             served.ended.await.unwrap();
             assert!(dropped.is_set());
         }
@@ -298,7 +298,7 @@ fn text_on_a_binary_protocol_is_taken_for_bytes_and_unknown_channels_are_not_use
         client.send(77, b"no channel").await;
         client.socket.send(Message::binary(vec![])).await.unwrap();
         client.send(255, &[0]).await;
-        assert_eq!(client.to_end().await.text(1), "text");
+        assert_eq!(client.until_closed().await.text(1), "text");
     });
 }
 
@@ -311,7 +311,7 @@ fn a_session_that_is_stopped_says_so() {
         let mut client = Client::exec(served.io, "v5.channel.k8s.io").await;
         assert_eq!(client.next().await, Some(Message::binary(vec![1])));
         served.stop.cancel();
-        let got = client.to_end().await;
+        let got = client.until_closed().await;
         assert!(got.text(3).contains("the server is shutting down"));
         assert_eq!(got.close, Some(1000));
         served.ended.await.unwrap();

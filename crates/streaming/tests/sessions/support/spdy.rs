@@ -205,7 +205,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads frames until the server closes.
-    pub(crate) async fn to_end(&mut self) {
+    pub(crate) async fn until_closed(&mut self) {
         while self.read_frame().await {}
     }
 

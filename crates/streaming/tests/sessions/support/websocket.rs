@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     }
 
     /// Reads until the server closes; channels of binary messages.
-    pub(crate) async fn to_end(&mut self) -> Got {
+    pub(crate) async fn until_closed(&mut self) -> Got {
         let mut got = Got::default();
         while let Some(message) = self.next().await {
             match &message {
