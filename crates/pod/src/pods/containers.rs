@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Pods, found, no_container, no_sandbox};
+use super::{Pods, found, limits, no_container, no_sandbox};
 use crate::config::InSandbox;
 use crate::runtime::Error;
 use crate::spec::{ContainerId, ContainerSpec, Pid, Resources, SandboxId};
@@ -93,7 +93,8 @@ impl Pods {
                 pods.log_started(&id).await;
             }
             pods.0.view.mark(id.as_str());
-            result.map_err(|error| found(error, || no_container(&id)))
+            result.map_err(|error| found(error, || no_container(&id)))?;
+            pods.limit(&id, &container.resources).await
         })
         .await
     }
@@ -163,8 +164,23 @@ impl Pods {
             let _turn = pods.0.turns.of(&container.pod.uid).await;
             let result = pods.0.runtime.update_resources(&id, &resources).await;
             pods.0.view.mark(id.as_str());
-            result.map_err(|error| found(error, || no_container(&id)))
+            result.map_err(|error| found(error, || no_container(&id)))?;
+            if !container.is_running() {
+                return Ok(());
+            }
+            pods.limit(&id, &resources).await
         })
         .await
+    }
+
+    /// Writes the limits that only the container's cgroup knows.
+    async fn limit(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
+        if resources.hugepages.is_empty() && resources.unified.is_empty() {
+            return Ok(());
+        }
+        let container = self.0.view.container(id).await?;
+        let process = container.map_or(0, |container| container.process);
+        limits::apply(process, id, resources)
+            .map_err(|why| Error::Invalid(format!("the container {id}: {why}")))
     }
 }

@@ -22,6 +22,7 @@ use usage::Meter;
 
 mod containers;
 mod exec;
+mod limits;
 mod logging;
 mod processes;
 mod sandboxes;
