@@ -148,7 +148,10 @@ enum Piece {
     End,
     /// Both directions are over.
     Done,
+    /// There is no connection to the port.
     Failed(String),
+    /// There was one, and it broke.
+    Broken(String),
 }
 
 struct Pair {
@@ -317,10 +320,7 @@ impl Forward {
                 {
                     let (connect, sender) = (self.connect.clone(), self.sender.clone());
                     let task = self.tasks.spawn(async move {
-                        let last = match carry(id, port, connect, input, &sender).await {
-                            Ok(()) => Piece::Done,
-                            Err(what) => Piece::Failed(what),
-                        };
+                        let last = carry(id, port, connect, input, &sender).await;
                         // Nobody listens when the session is over.
                         let _ = sender.send((id, last)).await;
                     });
@@ -376,7 +376,12 @@ impl Forward {
                 self.wire.close(id, out);
                 self.forget(id);
             }
-            (Piece::Failed(what), wire) => {
+            (Piece::Broken(what), Wire::Spdy(forward)) => {
+                tracing::debug!(%what, "a forwarded connection broke");
+                forward.abort(id, out);
+                self.forget(id);
+            }
+            (Piece::Failed(what) | Piece::Broken(what), wire) => {
                 wire.fail(id, &what, out);
                 self.forget(id);
             }
@@ -414,16 +419,19 @@ async fn write(pairs: &mut HashMap<u32, Pair>, held: Option<&(u32, Bytes)>) -> O
     }
 }
 
-/// Connects to a port and carries bytes both ways until both are over.
+/// Connects to a port and carries bytes both ways until both are over. Returns how it ended.
 async fn carry(
     id: u32,
     port: u16,
     connect: Connect,
     mut input: DuplexStream,
     sender: &mpsc::Sender<(u32, Piece)>,
-) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("error forwarding port {port} to pod: {error}");
-    let target = connect(port).await.map_err(failed)?;
+) -> Piece {
+    let text = |error: std::io::Error| format!("error forwarding port {port} to pod: {error}");
+    let target = match connect(port).await {
+        Ok(target) => target,
+        Err(error) => return Piece::Failed(text(error)),
+    };
     let (mut read, mut write) = tokio::io::split(target);
     let to_port = async move {
         // A port that takes nothing more may still send; its failure shows there, if it is one.
@@ -434,7 +442,7 @@ async fn carry(
     let to_client = async {
         let mut buffer = vec![0; MAX_CHUNK];
         loop {
-            let length = read.read(&mut buffer).await.map_err(failed)?;
+            let length = read.read(&mut buffer).await?;
             let piece = match length {
                 0 => Piece::End,
                 length => Piece::Data(Bytes::copy_from_slice(&buffer[..length])),
@@ -444,5 +452,8 @@ async fn carry(
             }
         }
     };
-    tokio::try_join!(to_port, to_client).map(|((), ())| ())
+    match tokio::try_join!(to_port, to_client) {
+        Ok(((), ())) => Piece::Done,
+        Err(error) => Piece::Broken(text(error)),
+    }
 }
