@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::link::{Link, Lost, OUTPUT_FULL, later};
-use crate::session::{Connect, INPUT_BUFFER, MAX_CHUNK};
+use crate::session::{Connect, INPUT_BUFFER};
 use crate::spdy;
 use crate::spdy::frame::GoAway;
 use crate::upgrade::Timeouts;
@@ -33,7 +33,10 @@ const PROBE: Duration = Duration::from_secs(15);
 /// How long to wait for a WebSocket client to agree to the end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Pieces from all ports on the way to a client that reads too slowly: 256 KiB at most.
+/// Bytes read from a port at a time.
+const READ: usize = 16 * 1024;
+
+/// Pieces from all ports on the way to a client that reads too slowly: 128 KiB at most.
 const PIECES: usize = 8;
 
 /// What a client does in a session. A connection has an id of its protocol.
@@ -440,7 +443,7 @@ async fn carry(
         Ok(())
     };
     let to_client = async {
-        let mut buffer = vec![0; MAX_CHUNK];
+        let mut buffer = vec![0; READ];
         loop {
             let length = read.read(&mut buffer).await?;
             let piece = match length {
