@@ -21,7 +21,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::link::{Link, Lost, OUTPUT_FULL, later};
-use crate::session::{Connect, INPUT_BUFFER, MAX_CHUNK};
+use crate::session::{Connect, INPUT_BUFFER};
 use crate::spdy;
 use crate::spdy::frame::GoAway;
 use crate::upgrade::Timeouts;
@@ -33,7 +33,10 @@ const PROBE: Duration = Duration::from_secs(15);
 /// How long to wait for a WebSocket client to agree to the end.
 const LINGER: Duration = Duration::from_secs(5);
 
-/// Pieces from all ports on the way to a client that reads too slowly: 256 KiB at most.
+/// Bytes read from a port at a time.
+const READ: usize = 16 * 1024;
+
+/// Pieces from all ports on the way to a client that reads too slowly: 128 KiB at most.
 const PIECES: usize = 8;
 
 /// What a client does in a session. A connection has an id of its protocol.
@@ -148,7 +151,10 @@ enum Piece {
     End,
     /// Both directions are over.
     Done,
+    /// There is no connection to the port.
     Failed(String),
+    /// There was one, and it broke.
+    Broken(String),
 }
 
 struct Pair {
@@ -317,10 +323,7 @@ impl Forward {
                 {
                     let (connect, sender) = (self.connect.clone(), self.sender.clone());
                     let task = self.tasks.spawn(async move {
-                        let last = match carry(id, port, connect, input, &sender).await {
-                            Ok(()) => Piece::Done,
-                            Err(what) => Piece::Failed(what),
-                        };
+                        let last = carry(id, port, connect, input, &sender).await;
                         // Nobody listens when the session is over.
                         let _ = sender.send((id, last)).await;
                     });
@@ -376,7 +379,12 @@ impl Forward {
                 self.wire.close(id, out);
                 self.forget(id);
             }
-            (Piece::Failed(what), wire) => {
+            (Piece::Broken(what), Wire::Spdy(forward)) => {
+                tracing::debug!(%what, "a forwarded connection broke");
+                forward.abort(id, out);
+                self.forget(id);
+            }
+            (Piece::Failed(what) | Piece::Broken(what), wire) => {
                 wire.fail(id, &what, out);
                 self.forget(id);
             }
@@ -414,16 +422,19 @@ async fn write(pairs: &mut HashMap<u32, Pair>, held: Option<&(u32, Bytes)>) -> O
     }
 }
 
-/// Connects to a port and carries bytes both ways until both are over.
+/// Connects to a port and carries bytes both ways until both are over. Returns how it ended.
 async fn carry(
     id: u32,
     port: u16,
     connect: Connect,
     mut input: DuplexStream,
     sender: &mpsc::Sender<(u32, Piece)>,
-) -> Result<(), String> {
-    let failed = |error: std::io::Error| format!("error forwarding port {port} to pod: {error}");
-    let target = connect(port).await.map_err(failed)?;
+) -> Piece {
+    let text = |error: std::io::Error| format!("error forwarding port {port} to pod: {error}");
+    let target = match connect(port).await {
+        Ok(target) => target,
+        Err(error) => return Piece::Failed(text(error)),
+    };
     let (mut read, mut write) = tokio::io::split(target);
     let to_port = async move {
         // A port that takes nothing more may still send; its failure shows there, if it is one.
@@ -432,9 +443,9 @@ async fn carry(
         Ok(())
     };
     let to_client = async {
-        let mut buffer = vec![0; MAX_CHUNK];
+        let mut buffer = vec![0; READ];
         loop {
-            let length = read.read(&mut buffer).await.map_err(failed)?;
+            let length = read.read(&mut buffer).await?;
             let piece = match length {
                 0 => Piece::End,
                 length => Piece::Data(Bytes::copy_from_slice(&buffer[..length])),
@@ -444,5 +455,8 @@ async fn carry(
             }
         }
     };
-    tokio::try_join!(to_port, to_client).map(|((), ())| ())
+    match tokio::try_join!(to_port, to_client) {
+        Ok(((), ())) => Piece::Done,
+        Err(error) => Piece::Broken(text(error)),
+    }
 }

@@ -226,7 +226,15 @@ impl Forward {
         self.connection.reset(id, out);
     }
 
-    /// Ends a connection with an error. The others live on.
+    /// Aborts a connection that broke, without a word: current clients take any word for a reason to end the whole session.
+    pub fn abort(&mut self, id: u32, out: &mut BytesMut) {
+        self.connection.reset(id, out);
+        if let Some(error) = self.errors.remove(&id) {
+            self.connection.reset(error, out);
+        }
+    }
+
+    /// Ends a connection with an error. The others live on, as far as it is up to us: current clients end the session then.
     pub fn fail(&mut self, id: u32, what: &str, out: &mut BytesMut) {
         if let Some(error) = self.errors.remove(&id) {
             self.connection.send(error, what.as_bytes(), out);

@@ -21,7 +21,9 @@ pub fn ports(known: &[u16], query: &str) -> Result<Vec<u16>, String> {
         query
             .split('&')
             .filter_map(|pair| pair.strip_prefix("port="))
-            .flat_map(|value| value.split(',').flat_map(|part| part.split("%2C")))
+            .flat_map(|value| value.split(','))
+            .flat_map(|part| part.split("%2C"))
+            .flat_map(|part| part.split("%2c"))
             .map(|port| match port.parse() {
                 Ok(0) | Err(_) => Err(format!("invalid value \"{port}\" for the port parameter")),
                 Ok(port) => Ok(port),
@@ -172,7 +174,7 @@ mod tests {
         assert_eq!(ports(&[80], "port=1"), Ok(vec![80]));
         assert_eq!(ports(&[], "a=b&port=80&port=443"), Ok(vec![80, 443]));
         assert_eq!(ports(&[], "port=80,443"), Ok(vec![80, 443]));
-        assert_eq!(ports(&[], "port=80%2C443"), Ok(vec![80, 443]));
+        assert_eq!(ports(&[], "port=80%2C443%2c1"), Ok(vec![80, 443, 1]));
         for query in ["", "ports=80", "port=", "port=0", "port=65536", "port=80,x"] {
             assert!(ports(&[], query).is_err(), "{query}");
         }

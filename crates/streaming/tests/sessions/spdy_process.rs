@@ -645,3 +645,34 @@ fn a_request_that_is_refused_says_why() {
         assert!(reply.body.contains("at least 1 of stdin, stdout, stderr"));
     });
 }
+
+#[test]
+fn times_without_a_limit_are_no_trouble() {
+    in_memory(async {
+        let timeouts = Timeouts {
+            idle: Duration::MAX,
+            streams: Duration::MAX,
+        };
+        let session = Session::exec(OUTPUT, |streams| both(streams, 2));
+        let served = serve_with(session, timeouts, 1024);
+        let mut client = Client::exec(served.io).await;
+        let ids = client.open_exec(&["error", "stdout", "stderr"]).await;
+        assert_eq!(client.finish(ids).await, failure(2));
+    });
+}
+
+#[test]
+fn a_session_can_be_stopped_before_it_begins() {
+    in_memory(async {
+        let dropped = Dropped::default();
+        let guard = dropped.guard();
+        let served = serve(Session::exec(ALL, |streams| forever(streams, guard)));
+        let mut client = Client::exec(served.io).await;
+        client.open_exec(&["error", "stdin"]).await;
+        served.stop.cancel();
+        client.until_closed().await;
+        drop(client);
+        served.ended.await.unwrap();
+        assert!(dropped.is_set());
+    });
+}
