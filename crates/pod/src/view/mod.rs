@@ -268,9 +268,22 @@ impl View {
                 }
             }
         };
-        // An engine that takes so long to show one container has other troubles; what is known is still shown.
-        let _ = tokio::time::timeout(PATIENCE, wait).await;
-        Ok(())
+        // The look may never be done: then what it would have shown is not known.
+        let gone = async {
+            loop {
+                if let Trust::Away(reason) = &*trust.borrow_and_update() {
+                    return Error::Away(reason.to_string());
+                }
+                if trust.changed().await.is_err() {
+                    return Error::Away("berth is ending".to_owned());
+                }
+            }
+        };
+        tokio::select! {
+            error = gone => Err(error),
+            // An engine that takes so long to show one container has other troubles; what is known is still shown.
+            _ = tokio::time::timeout(PATIENCE, wait) => Ok(()),
+        }
     }
 
     /// All sandboxes, by ID. Cancel safe.

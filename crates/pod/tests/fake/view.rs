@@ -170,6 +170,24 @@ async fn an_engine_that_is_away_is_told_at_once_and_right_again_when_it_is_back(
     .await;
 }
 
+#[tokio::test]
+async fn what_was_not_seen_before_an_outage_is_not_taken_for_missing() {
+    let engine = Engine::new();
+    let runtime = engine.runtime();
+    let view = View::start(runtime.clone());
+    assert!(view.sandboxes().await.unwrap().is_empty());
+    engine.fake.lose_events(u64::MAX);
+    let id = runtime.run_sandbox(&sandbox("web")).await.unwrap();
+    engine.go_away();
+    // Its look cannot be done any more.
+    view.mark(id.as_str());
+    let error = view.sandbox(&id).await.expect_err("nothing is known of it");
+    assert!(matches!(error, Error::Away(_)), "{error:?}");
+    engine.come_back();
+    soon("it is there again", || async { view.away().is_none() }).await;
+    assert!(view.sandbox(&id).await.unwrap().unwrap().running);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_lost_event_is_made_up_for() {
     let engine = Engine::new();
