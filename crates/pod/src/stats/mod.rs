@@ -27,10 +27,13 @@ mod filesystem;
 mod layer;
 mod locate;
 pub mod metrics;
-mod mounts;
+// Public for the fuzz targets only; they may change at any time.
+#[doc(hidden)]
+pub mod mounts;
 mod rate;
 mod read;
-mod text;
+#[doc(hidden)]
+pub mod text;
 mod usage;
 
 use std::collections::HashMap;
