@@ -84,7 +84,7 @@ pub enum Notice {
 
 /// A subscription to changes.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Arc<Change>>);
+pub struct Changes(pub(crate) broadcast::Receiver<Arc<Change>>);
 
 impl Changes {
     /// The next change; `None` when the view has ended. Cancel safe.
