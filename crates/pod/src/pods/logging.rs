@@ -189,7 +189,8 @@ async fn attach_all(pods: &Pods) -> bool {
     clear_away(pods, logs).await
 }
 
-/// Clears away what an earlier berth has left that was killed: the records of containers that are gone.
+/// Clears away what an earlier berth has left that was killed: the records of containers that are gone, and containers that it looked into images
+/// with.
 async fn clear_away(pods: &Pods, logs: &Logs) -> bool {
     let Ok(containers) = pods.0.view.containers().await else {
         return false;
@@ -198,5 +199,5 @@ async fn clear_away(pods: &Pods, logs: &Logs) -> bool {
     if let Err(error) = logs.forget_others(&there) {
         tracing::warn!(%error, "records of logs are left");
     }
-    true
+    pods.0.runtime.remove_earlier_probes().await.is_ok()
 }
