@@ -118,12 +118,23 @@ struct Shared {
     changes: broadcast::Sender<Arc<Change>>,
 }
 
+/// The marks of something.
+#[derive(Debug, Clone, Copy)]
+struct Marked {
+    /// The last one.
+    last: u64,
+    /// The last one that was followed by a look, or was another's before the first.
+    seen: u64,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     table: Table,
-    /// What is to be looked at, or is being looked at: how often it was marked. Bounded by the engine's containers.
-    marked: HashMap<String, u64>,
-    /// What is being looked at, and how often it had been marked when that began.
+    /// How many marks there have been. Each has this as its number.
+    marks: u64,
+    /// What is to be looked at, or is being looked at. Bounded by the engine's containers.
+    marked: HashMap<String, Marked>,
+    /// What is being looked at, and its last mark when that began.
     looking: HashMap<String, u64>,
     /// What was removed while it was being looked at: that look may show it as it was before.
     gone: HashSet<String>,
@@ -139,7 +150,16 @@ impl Shared {
 
     /// Has something looked at.
     fn mark(&self, id: &str) {
-        *self.known().marked.entry(id.to_owned()).or_default() += 1;
+        {
+            let mut known = self.known();
+            known.marks += 1;
+            let last = known.marks;
+            let new = Marked {
+                last,
+                seen: last - 1,
+            };
+            known.marked.entry(id.to_owned()).or_insert(new).last = last;
+        }
         // The task ends only with the view; then nobody looks any more.
         let _ = self.marks.send(id.to_owned());
     }
@@ -237,13 +257,13 @@ impl View {
                 Some(id) => known
                     .marked
                     .get(id)
-                    .map(|count| (id.to_owned(), *count))
+                    .map(|marked| (id.to_owned(), marked.last))
                     .into_iter()
                     .collect(),
                 None => known
                     .marked
                     .iter()
-                    .map(|(id, count)| (id.clone(), *count))
+                    .map(|(id, marked)| (id.clone(), marked.last))
                     .collect(),
             }
         };
@@ -255,10 +275,11 @@ impl View {
                 looks.borrow_and_update();
                 {
                     let known = self.shared.known();
-                    // Marked again since then is a matter of a later reader.
-                    let open = due
-                        .iter()
-                        .any(|(id, count)| known.marked.get(id).is_some_and(|now| now <= count));
+                    // Marked again since then is a matter of a later reader, but is no look.
+                    let open = due.iter().any(|(id, mark)| {
+                        let marked = known.marked.get(id);
+                        marked.is_some_and(|marked| marked.seen < *mark)
+                    });
                     if !open {
                         return;
                     }
@@ -464,10 +485,10 @@ impl Keeper {
             }
             let id = self.waiting.swap_remove(at);
             // What was removed since it was marked needs no look.
-            let Some(marks) = known.marked.get(&id).copied() else {
+            let Some(marked) = known.marked.get(&id).copied() else {
                 continue;
             };
-            known.looking.insert(id.clone(), marks);
+            known.looking.insert(id.clone(), marked.last);
             drop(known);
             let runtime = self.runtime.clone();
             self.looks.spawn(async move {
@@ -505,9 +526,10 @@ impl Keeper {
         };
         {
             let mut known = self.shared.known();
-            // Marked again meanwhile: this look may be older than what was done, and another one is queued.
-            if known.marked.get(&id).is_none_or(|marks| *marks <= began) {
-                known.marked.remove(&id);
+            match known.marked.get_mut(&id) {
+                // Marked again meanwhile: this look may be older than what was done, and another one is queued.
+                Some(marked) if marked.last > began => marked.seen = marked.seen.max(began),
+                _ => drop(known.marked.remove(&id)),
             }
         }
         self.shared.tell(changes);

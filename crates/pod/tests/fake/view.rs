@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use berth_docker::api::RemoveContainer;
-use berth_fake_engine::{Fault, FaultKind, Loss, Operation, When};
+use berth_fake_engine::{Delay, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
 use berth_pod::spec::{ContainerId, SandboxId};
@@ -99,6 +99,35 @@ async fn a_reader_sees_what_was_done_before_it_asked() {
     view.mark_gone(made.as_str());
     assert_eq!(state(&view, &made).await, None);
     assert_eq!(view.containers().await.unwrap().len(), 0);
+}
+
+#[tokio::test]
+async fn what_happens_while_a_reader_waits_does_not_end_its_wait() {
+    let engine = Engine::new();
+    let runtime = engine.runtime();
+    let view = View::start(runtime.clone());
+    assert!(view.sandboxes().await.unwrap().is_empty());
+    let id = runtime.run_sandbox(&sandbox("web")).await.unwrap();
+    let spec = container("app", "sleep 600");
+    let within = InSandbox::new(&id);
+    let made = runtime.create_container(&spec, &pod("web"), &within).await;
+    let made = made.unwrap();
+    view.mark(made.as_str());
+    assert_eq!(state(&view, &made).await, Some(State::Created));
+    engine.fake.lose_events(u64::MAX);
+    let slow = FaultKind::Delay(Delay::Fixed(Duration::from_millis(200)));
+    engine
+        .fake
+        .add_fault(Fault::on(Operation::InspectContainer, slow));
+    runtime.start_container(&made).await.unwrap();
+    view.mark(made.as_str());
+    let meanwhile = async {
+        // As the event of the start does, which comes later, and the end of another container.
+        view.mark(made.as_str());
+        view.mark_gone("another");
+    };
+    let (runs, ()) = tokio::join!(is_running(&view, &made), meanwhile);
+    assert!(runs, "it was started before the reader asked");
 }
 
 #[tokio::test]
