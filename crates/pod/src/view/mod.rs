@@ -34,7 +34,7 @@ const LOOKS: usize = 8;
 /// How many changes wait for a slow subscriber before it is told to look at everything: a burst of hundreds of containers.
 const CHANGES: usize = 4096;
 
-/// How long a reader waits for a look before it takes what is known.
+/// How long a reader waits for a look.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pauses between questions to an engine that is away double from the first to the last, which keeps within the two seconds in which the view is
@@ -228,7 +228,10 @@ impl View {
     }
 
     /// Waits until the table can be believed, and until the looks are done that were due when this was called.
-    async fn settled(&self, id: Option<&str>) -> Result<(), Error> {
+    ///
+    /// An engine may show one container and not another. That hides no other from who asks for all of them; who asks for it is not told what it
+    /// was before.
+    async fn settled(&self, about: About<'_>) -> Result<(), Error> {
         let mut trust = self.shared.trust.subscribe();
         let wait = async {
             loop {
@@ -253,19 +256,15 @@ impl View {
         let mut looks = self.shared.looks.subscribe();
         let due: Vec<(String, u64)> = {
             let known = self.shared.known();
-            match id {
-                Some(id) => known
-                    .marked
-                    .get(id)
-                    .map(|marked| (id.to_owned(), marked.last))
-                    .into_iter()
-                    .collect(),
-                None => known
-                    .marked
-                    .iter()
-                    .map(|(id, marked)| (id.clone(), marked.last))
-                    .collect(),
-            }
+            let marked = known.marked.iter();
+            marked
+                .filter(|(id, _)| match about {
+                    About::All => true,
+                    About::One(one) => *id == one,
+                    About::Of(sandbox) => known.table.may_be_of(id, sandbox),
+                })
+                .map(|(id, marked)| (id.clone(), marked.last))
+                .collect()
         };
         if due.is_empty() {
             return Ok(());
@@ -302,8 +301,11 @@ impl View {
         };
         tokio::select! {
             error = gone => Err(error),
-            // An engine that takes so long to show one container has other troubles; what is known is still shown.
-            _ = tokio::time::timeout(PATIENCE, wait) => Ok(()),
+            done = tokio::time::timeout(PATIENCE, wait) => match (done, about) {
+                (Ok(()), _) | (Err(_), About::All) => Ok(()),
+                (Err(_), About::One(id)) => Err(unseen(id)),
+                (Err(_), About::Of(sandbox)) => Err(unseen(sandbox.as_str())),
+            },
         }
     }
 
@@ -312,7 +314,7 @@ impl View {
     /// # Errors
     /// [`Error::Away`] while the engine cannot be reached.
     pub async fn sandboxes(&self) -> Result<Vec<Arc<Sandbox>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::All).await?;
         Ok(self.shared.known().table.sandboxes().cloned().collect())
     }
 
@@ -321,34 +323,34 @@ impl View {
     /// # Errors
     /// [`Error::Away`] while the engine cannot be reached.
     pub async fn containers(&self) -> Result<Vec<Arc<Container>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::All).await?;
         Ok(self.shared.known().table.containers().cloned().collect())
     }
 
     /// One sandbox; `None` when there is none. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show this one.
     pub async fn sandbox(&self, id: &SandboxId) -> Result<Option<Arc<Sandbox>>, Error> {
-        self.settled(Some(id.as_str())).await?;
+        self.settled(About::One(id.as_str())).await?;
         Ok(self.shared.known().table.sandbox(id).cloned())
     }
 
     /// One container; `None` when there is none. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show this one.
     pub async fn container(&self, id: &ContainerId) -> Result<Option<Arc<Container>>, Error> {
-        self.settled(Some(id.as_str())).await?;
+        self.settled(About::One(id.as_str())).await?;
         Ok(self.shared.known().table.container(id).cloned())
     }
 
     /// The containers of a sandbox, also of one that is gone itself. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show one that may be of them.
     pub async fn containers_of(&self, sandbox: &SandboxId) -> Result<Vec<Arc<Container>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::Of(sandbox)).await?;
         Ok(self.shared.known().table.containers_of(sandbox))
     }
 
@@ -386,6 +388,23 @@ impl View {
             receiver,
         }
     }
+}
+
+/// Whom a reader asks about.
+#[derive(Debug, Clone, Copy)]
+enum About<'a> {
+    /// Everything.
+    All,
+    /// A sandbox or a container.
+    One(&'a str),
+    /// The containers of a sandbox.
+    Of(&'a SandboxId),
+}
+
+fn unseen(id: &str) -> Error {
+    Error::Away(format!(
+        "it was asked what became of {id}, and has not told within {PATIENCE:?}"
+    ))
 }
 
 /// Waits for the end of an exec.

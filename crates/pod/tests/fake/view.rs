@@ -6,6 +6,7 @@ use berth_docker::api::RemoveContainer;
 use berth_fake_engine::{Delay, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
+use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Changes, Notice, View};
 use berth_pod::{Error, Runtime};
@@ -316,6 +317,33 @@ async fn one_container_that_the_engine_does_not_show_hides_no_other() {
     // The next event about it, or the check, makes up for it.
     view.mark(container.as_str());
     assert!(is_running(&view, &container).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_does_not_show_in_time_is_unknown_and_not_as_it_was() {
+    let engine = Engine::new();
+    let state = tempfile::tempdir().unwrap();
+    let pods = Pods::start(engine.client(), state.path().join("logs"));
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let spec = container("app", "sleep 600");
+    let made = pods.create_container(id.clone(), spec).await.unwrap();
+    let seen = pods.view().container(&made).await.unwrap().unwrap();
+    assert_eq!(seen.state, State::Created);
+    engine.fake.add_fault(Fault::on(
+        Operation::InspectContainer,
+        FaultKind::StuckHeaders,
+    ));
+    pods.start_container(made.clone()).await.unwrap();
+    // It runs; to take it for one that never did would be to leave it running.
+    let stop = pods.stop_container(made.clone(), Duration::ZERO).await;
+    assert!(matches!(stop, Err(Error::Away(_))), "{stop:?}");
+    let stop = pods.stop_sandbox(id.clone()).await;
+    assert!(matches!(stop, Err(Error::Away(_))), "{stop:?}");
+    let shown = pods.view().container(&made).await;
+    assert!(matches!(shown, Err(Error::Away(_))), "{shown:?}");
+    // It hides no other.
+    assert_eq!(pods.view().sandboxes().await.unwrap().len(), 1);
+    assert_eq!(pods.view().containers().await.unwrap().len(), 1);
 }
 
 #[tokio::test]
