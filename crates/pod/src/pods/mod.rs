@@ -64,9 +64,11 @@ impl Drop for AbortOnDrop {
 
 impl Pods {
     /// Begins to look at the engine, and to write the logs of the containers that have a file of their own. `log_state` is a directory for one
-    /// small record for each such container, which should be in memory. Must be called within a tokio runtime.
+    /// small record for each such container, which should be in memory. It is for one process at a time, and tells the next what it takes over.
+    /// Must be called within a tokio runtime.
     pub fn start(docker: Docker, log_state: PathBuf) -> Self {
-        let runtime = Arc::new(Runtime::new(docker));
+        let owner = log_state.display().to_string();
+        let runtime = Arc::new(Runtime::new(docker).with_owner(owner));
         let view = View::start(runtime.clone());
         let meter = Arc::new(Meter::new(Roots::default()));
         let meter_keeper = tokio::spawn(usage::keep(meter.clone(), view.subscribe()));
