@@ -3,6 +3,7 @@
 //! This crate has a vocabulary of its own ([`spec`]); neither the kubelet's types nor Docker's JSON cross its edge. What the engine has is
 //! read back from labels ([`observe`]); there is no other record.
 
+pub mod cni;
 pub mod config;
 pub mod engine;
 pub mod image;
