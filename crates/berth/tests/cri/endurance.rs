@@ -12,10 +12,11 @@ use crate::server::Server;
 
 /// How many pods there are at once.
 const PODS: usize = 1000;
-/// For the lists of a thousand pods; promised are 10 ms.
-const LIST: Duration = Duration::from_millis(50);
-/// From the start of berth until it knows a thousand pods; promised are 2 s.
-const READY: Duration = Duration::from_secs(10);
+/// For the lists of a thousand pods; promised are 10 ms, of a release build on a machine that has nothing else to do. This bound is for
+/// neither: it tells a list from memory from one that asks the engine, which takes seconds then.
+const LIST: Duration = Duration::from_millis(500);
+/// From the start of berth until it knows a thousand pods; promised are 2 s, likewise.
+const READY: Duration = Duration::from_secs(30);
 
 /// How many connections to the engine are kept for the next calls at most, by berth-docker's pool.
 const CONNECTIONS: usize = 64;
@@ -63,7 +64,10 @@ pub(crate) async fn a_thousand_pods(server: &mut Server, directory: &Path) {
         descriptors(server)
     );
     assert!(ready < READY, "{ready:?}");
-    assert!(sandboxes < LIST && containers < LIST);
+    assert!(
+        sandboxes < LIST && containers < LIST,
+        "{sandboxes:?}, {containers:?}"
+    );
 }
 
 pub(crate) async fn many_cycles(server: &mut Server, directory: &Path) {
