@@ -66,12 +66,16 @@ struct Load {
     runtime: RuntimeServiceClient<Channel>,
     image: String,
     made: usize,
+    logs: tempfile::TempDir,
 }
 
 impl Load {
     fn sandbox(&mut self) -> v1::PodSandboxConfig {
         self.made += 1;
         let name = format!("load-{}-{}", std::process::id(), self.made);
+        let logs = self.logs.path().join(&name);
+        // The kubelet makes it, and some servers count on that.
+        std::fs::create_dir_all(&logs).unwrap();
         v1::PodSandboxConfig {
             metadata: Some(v1::PodSandboxMetadata {
                 name: name.clone(),
@@ -80,7 +84,7 @@ impl Load {
                 attempt: 0,
             }),
             hostname: name.clone(),
-            log_directory: format!("/tmp/berth-load/{name}"),
+            log_directory: logs.display().to_string(),
             ..Default::default()
         }
     }
@@ -245,6 +249,7 @@ async fn measure(arguments: &Arguments) {
         runtime: RuntimeServiceClient::new(channel).max_decoding_message_size(16 << 20),
         image: arguments.image.clone(),
         made: 0,
+        logs: tempfile::tempdir().unwrap(),
     };
     let bare = arguments.engine.as_ref().map(|endpoint| Bare {
         docker: Docker::builder(ConnectOptions::new(endpoint.parse().unwrap()))

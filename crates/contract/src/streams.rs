@@ -29,11 +29,17 @@ fn following() -> LogsOptions {
 }
 
 async fn a_slow_reader_loses_nothing(case: Case) -> Result<(), Violation> {
-    let id = case.start(&case.shell("seq 1 200000")).await?;
+    // It lives on: engines up to 20.10 may end a follow that lags behind when the container ends.
+    let id = case
+        .start(&case.shell("seq 1 200000; exec sleep 600"))
+        .await?;
     let mut log = case.docker().logs(&id, &following()).await?;
     let mut read = String::new();
     let mut pauses = 0;
-    while let Some(frame) = within("the log", log.next()).await? {
+    while !read.ends_with("\n200000\n") {
+        let Some(frame) = within("the log", log.next()).await? else {
+            break;
+        };
         read.push_str(&crate::case::text(frame?.bytes.to_vec())?);
         if pauses < 10 {
             pauses += 1;

@@ -31,26 +31,21 @@ fn psi(psi: Option<Psi>) -> Option<v1::PsiStats> {
     })
 }
 
-/// CPU use; of what does not run, none.
+/// CPU use. What is not known, as of what does not run or has just ended, has no number: a zero would be taken for one.
 fn cpu(usage: &Usage, waits: &Waits) -> v1::CpuUsage {
     v1::CpuUsage {
         timestamp: time(usage.at),
-        usage_core_nano_seconds: Some(value(
-            usage
-                .cpu
-                .map(|cpu| cpu.usage_core_nano_seconds)
-                .unwrap_or_default(),
-        )),
+        usage_core_nano_seconds: usage.cpu.map(|cpu| value(cpu.usage_core_nano_seconds)),
         usage_nano_cores: usage.cpu.and_then(|cpu| cpu.usage_nano_cores).map(value),
         psi: psi(waits.cpu),
     }
 }
 
+/// Memory use, as [`cpu`].
 fn memory(usage: &Usage, waits: &Waits) -> v1::MemoryUsage {
     let Some(memory) = &usage.memory else {
         return v1::MemoryUsage {
             timestamp: time(usage.at),
-            working_set_bytes: Some(value(0)),
             ..Default::default()
         };
     };
@@ -271,5 +266,34 @@ pub(crate) fn pod_metrics(measured: &PodMetrics) -> v1::PodSandboxMetrics {
                 }
             })
             .collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_known_is_no_zero() {
+        let unknown = Usage::unknown(SystemTime::now());
+        let (cpu, memory) = (
+            cpu(&unknown, &Waits::default()),
+            memory(&unknown, &Waits::default()),
+        );
+        assert!(cpu.timestamp > 0);
+        assert_eq!(
+            cpu,
+            v1::CpuUsage {
+                timestamp: cpu.timestamp,
+                ..Default::default()
+            }
+        );
+        assert_eq!(
+            memory,
+            v1::MemoryUsage {
+                timestamp: cpu.timestamp,
+                ..Default::default()
+            }
+        );
     }
 }

@@ -158,6 +158,19 @@ fn a_secret_is_not_shown() {
 }
 
 #[test]
+fn nanoseconds_come_back_as_they_were_given_up_to_both_ends() {
+    let ends = [i64::MIN, i64::MIN + 1, -1, 0, 1, i64::MAX - 1, i64::MAX];
+    for nanos in ends {
+        assert_eq!(Timestamp::from_unix_nanos(nanos).unix_nanos(), nanos);
+    }
+    for (seconds, end) in [(i64::MIN, i64::MIN), (i64::MAX, i64::MAX)] {
+        assert_eq!(Timestamp::new(seconds, 7).unix_nanos(), end);
+    }
+    let before = Timestamp::parse("0226-11-26T19:15:41.66Z").unwrap();
+    assert_eq!(before.unix_nanos(), i64::MIN);
+}
+
+#[test]
 fn times_are_read_to_the_nanosecond_in_any_zone() {
     for (text, seconds, nanos) in [
         ("1970-01-01T00:00:00Z", 0, 0),

@@ -11,22 +11,23 @@ use std::io::BufRead;
 use std::time::Instant;
 
 use berth_pod::stats::metrics::{Subject, samples};
-use berth_pod::stats::{CgroupPaths, Roots, Stats};
+use berth_pod::stats::{Cgroup, Roots, Stats};
 
 const ROUNDS: usize = 51;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let stats = Stats::new(Roots::default());
-    let mut containers: Vec<(u32, String, CgroupPaths)> = Vec::new();
+    let mut containers: Vec<(u32, String, Cgroup)> = Vec::new();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let (pid, id) = line
             .split_once(' ')
             .ok_or("a line is a process, a blank and an ID")?;
         let pid = pid.parse()?;
-        containers.push((pid, id.to_owned(), stats.locate(pid, id)?));
+        let cgroup = stats.cgroup(stats.locate(pid, id)?);
+        containers.push((pid, id.to_owned(), cgroup));
     }
-    let Some((pid, id, paths)) = containers.first() else {
+    let Some((pid, id, cgroup)) = containers.first() else {
         return Err("there are no containers".into());
     };
 
@@ -34,22 +35,25 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         drop(stats.locate(*pid, id));
     });
     let mut reading = stats.reading();
-    measure("usage", &containers, |(_, id, paths)| {
-        reading.usage(id, paths);
+    measure("usage, files opened", &containers, |(_, id, cgroup)| {
+        reading.usage(id, &stats.cgroup(cgroup.paths().clone()));
     });
-    measure("waits", &containers, |(_, _, paths)| {
-        reading.waits(paths);
+    measure("usage", &containers, |(_, id, cgroup)| {
+        reading.usage(id, cgroup);
+    });
+    measure("waits", &containers, |(_, _, cgroup)| {
+        reading.waits(cgroup);
     });
     measure("network", &containers, |(pid, ..)| {
         reading.network(*pid);
     });
-    measure("detail", &containers, |(pid, _, paths)| {
-        reading.detail(paths, Some(*pid));
+    measure("detail", &containers, |(pid, _, cgroup)| {
+        reading.detail(cgroup.paths(), Some(*pid));
     });
-    let usage = reading.usage(id, paths);
-    let detail = reading.detail(paths, Some(*pid));
+    let usage = reading.usage(id, cgroup);
+    let detail = reading.detail(cgroup.paths(), Some(*pid));
     let network = reading.network(*pid);
-    let waits = reading.waits(paths);
+    let waits = reading.waits(cgroup);
     let subject = Subject {
         usage: Some(&usage),
         waits: Some(&waits),

@@ -27,6 +27,8 @@ pub const SANDBOX_ID: &str = "io.kubernetes.sandbox.id";
 pub const LOG_PATH: &str = "io.kubernetes.container.logpath";
 /// What was asked for and cannot be read back from the engine (see [`crate::request`]).
 pub const REQUEST: &str = "berth.request";
+/// Whose probe a container is: one that is never started, which some look into an image takes, and no pod's. Its value is the owner's.
+pub const PROBE: &str = "berth.probe";
 /// What precedes the key of an annotation that is kept as a label.
 pub const ANNOTATION_PREFIX: &str = "annotation.";
 /// The name of the sandbox among the pod's containers.

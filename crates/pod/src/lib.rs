@@ -18,7 +18,9 @@ pub mod request;
 mod runtime;
 pub mod spec;
 pub mod stats;
-mod users;
+// Public for the fuzz targets only; it may change at any time.
+#[doc(hidden)]
+pub mod users;
 pub mod view;
 mod volume;
 

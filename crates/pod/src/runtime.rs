@@ -14,6 +14,7 @@ use berth_docker::model::{
 };
 use berth_docker::pull::PullImage;
 use berth_docker::{Body, Docker};
+use tokio::sync::OnceCell;
 
 use crate::config::{self, EngineFacts, InSandbox, Resolved, Unsupported};
 use crate::engine::{EngineInfo, InfoCache};
@@ -117,6 +118,9 @@ pub struct Runtime {
     images: Images,
     clamp: Clamp,
     info: InfoCache,
+    owner: String,
+    /// Whether the probes of an earlier owner of this name are gone. Before that none is made, so none can be taken for theirs.
+    earlier_probes_gone: OnceCell<()>,
 }
 
 impl Runtime {
@@ -130,7 +134,15 @@ impl Runtime {
             docker,
             clamp: Clamp::default(),
             info: InfoCache::default(),
+            owner: String::new(),
+            earlier_probes_gone: OnceCell::new(),
         }
+    }
+
+    /// Says who looks into images: a name that one process at a time has, and the next has again after that one was killed.
+    #[must_use]
+    pub fn with_owner(self, owner: String) -> Self {
+        Self { owner, ..self }
     }
 
     /// Pins the image that sandboxes are made of, in place of the built-in one.
@@ -395,12 +407,46 @@ impl Runtime {
         read
     }
 
+    /// Removes the probes that an earlier process of the same [owner](Self::with_owner) has left when it was killed. Once that has succeeded,
+    /// nothing more is done. Cancel safe: what is left then is removed by the next call.
+    ///
+    /// # Errors
+    /// When the engine does not answer. One that it cannot remove is left.
+    pub async fn remove_earlier_probes(&self) -> Result<(), Error> {
+        let remove = async || {
+            if self.owner.is_empty() {
+                return Ok(());
+            }
+            let left = ListContainers {
+                all: true,
+                filters: Filters::new().label(format!("{}={}", labels::PROBE, self.owner)),
+                ..Default::default()
+            };
+            for row in self.docker.list_containers(&left).await? {
+                match self.remove(&row.id).await {
+                    // It is in nobody's way.
+                    Err(error) if error.is_refused() => {
+                        tracing::warn!(%error, "a container of an earlier berth is left behind");
+                    }
+                    removed => removed?,
+                }
+            }
+            Ok(())
+        };
+        self.earlier_probes_gone
+            .get_or_try_init(remove)
+            .await
+            .copied()
+    }
+
     /// A container that is never started, to look at the files of its image; it has to be removed.
     async fn probe(&self, image: &str) -> Result<String, Error> {
+        self.remove_earlier_probes().await?;
         let probe = CreateContainer {
             config: ContainerConfig {
                 image: image.to_owned(),
                 entrypoint: Some(vec!["-".to_owned()]),
+                labels: [(labels::PROBE, self.owner.as_str())].into_iter().collect(),
                 ..Default::default()
             },
             host_config: HostConfig {

@@ -5,7 +5,7 @@ pub(crate) const LIMIT: usize = 1 << 20;
 
 /// The user and the primary group of `user[:group]` by an image's `/etc/passwd`; `None` when the user is a name that it does not know. A user
 /// that it does not know by number has group 0, as the engine gives it.
-pub(crate) fn primary_group(user: &str, passwd: &str) -> Option<(String, i64)> {
+pub fn primary_group(user: &str, passwd: &str) -> Option<(String, i64)> {
     let user = match user.split(':').next().unwrap_or_default() {
         "" => "0",
         name => name,

@@ -135,6 +135,7 @@ async fn a_container_uses_what_it_was_made_to_use() {
         |docker, running| async move {
             let stats = Stats::new(Roots::default());
             let paths = stats.locate(running.pid, &running.id).unwrap();
+            let cgroup = stats.cgroup(paths.clone());
             let upper = stats.upper_dir(running.pid).unwrap();
             if let Some(told) = &running.upper {
                 assert_eq!(&upper, told);
@@ -145,7 +146,7 @@ async fn a_container_uses_what_it_was_made_to_use() {
             .await;
 
             let usage = eventually("the second process", || {
-                let usage = stats.reading().usage(&running.id, &paths);
+                let usage = stats.reading().usage(&running.id, &cgroup);
                 (usage.pids == Some(2)).then_some(usage)
             })
             .await;
@@ -165,7 +166,7 @@ async fn a_container_uses_what_it_was_made_to_use() {
 
             // The engine has its numbers from the same place.
             let told = docker.stats(&running.id).await.unwrap();
-            let again = stats.reading().usage(&running.id, &paths).cpu.unwrap();
+            let again = stats.reading().usage(&running.id, &cgroup).cpu.unwrap();
             let range = cpu.usage_core_nano_seconds..=again.usage_core_nano_seconds;
             assert!(
                 range.contains(&told.cpu_stats.cpu_usage.total_usage),
@@ -186,7 +187,7 @@ async fn a_container_uses_what_it_was_made_to_use() {
             assert!(upper.starts_with(&filesystem.mountpoint));
 
             // Nothing but the container is in the parent.
-            let parent = paths.parent(&running.cgroup_parent).unwrap();
+            let parent = stats.cgroup(paths.parent(&running.cgroup_parent).unwrap());
             let pod = reading.usage("pod", &parent);
             assert_eq!(pod.pids, usage.pids);
             assert!(pod.cpu.unwrap().usage_core_nano_seconds >= cpu.usage_core_nano_seconds);
@@ -198,7 +199,7 @@ async fn a_container_uses_what_it_was_made_to_use() {
             assert_eq!(detail.processes, usage.pids);
             let samples = samples(&Subject {
                 usage: Some(&usage),
-                waits: Some(&reading.waits(&paths)),
+                waits: Some(&reading.waits(&cgroup)),
                 detail: Some(&detail),
                 network: Some(&network),
                 layer: Some(&layer),
@@ -228,7 +229,11 @@ async fn a_container_uses_what_it_was_made_to_use() {
 
             docker.kill_container(&running.id, None).await.unwrap();
             eventually("the end of the cgroup", || {
-                let usage = stats.reading().usage(&running.id, &paths);
+                let usage = stats.reading().usage(&running.id, &cgroup);
+                // Going, it has its old number or none, never a smaller one.
+                if let Some(left) = usage.cpu {
+                    assert!(left.usage_core_nano_seconds >= again.usage_core_nano_seconds);
+                }
                 (usage == Usage::unknown(usage.at)).then_some(())
             })
             .await;
@@ -249,9 +254,9 @@ async fn a_rate_comes_with_the_second_reading() {
     let script = "while true; do :; done";
     with_container(docker, "rate", script, 0, |_, running| async move {
         let stats = Stats::new(Roots::default());
-        let paths = stats.locate(running.pid, &running.id).unwrap();
+        let cgroup = stats.cgroup(stats.locate(running.pid, &running.id).unwrap());
         let rate = || {
-            let cpu = stats.reading().usage(&running.id, &paths).cpu.unwrap();
+            let cpu = stats.reading().usage(&running.id, &cgroup).cpu.unwrap();
             cpu.usage_nano_cores
         };
         assert_eq!(rate(), None);

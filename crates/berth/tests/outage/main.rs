@@ -8,6 +8,7 @@
 )]
 
 mod client;
+#[path = "../own_engine/mod.rs"]
 mod engine;
 mod foreground;
 mod registry;

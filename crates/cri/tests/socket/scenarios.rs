@@ -713,6 +713,14 @@ pub(crate) async fn reads_cost_the_engine_nothing(server: &mut Server, fake: &Fa
         server.runtime.list_container_stats(stats).await.unwrap();
         let stats = v1::ListPodSandboxStatsRequest::default();
         server.runtime.list_pod_sandbox_stats(stats).await.unwrap();
+        let stats = v1::ContainerStatsRequest {
+            container_id: id.clone(),
+        };
+        server.runtime.container_stats(stats).await.unwrap();
+        let stats = v1::PodSandboxStatsRequest {
+            pod_sandbox_id: sandbox.clone(),
+        };
+        server.runtime.pod_sandbox_stats(stats).await.unwrap();
         let metrics = v1::ListPodSandboxMetricsRequest::default();
         server
             .runtime

@@ -59,9 +59,16 @@ impl Timestamp {
     /// Nanoseconds since 1970-01-01T00:00:00Z; at the ends of what 64 bits hold (years 1677 and 2262) it stays there.
     #[must_use]
     pub const fn unix_nanos(self) -> i64 {
-        self.seconds
-            .saturating_mul(1_000_000_000)
-            .saturating_add(self.nanos as i64)
+        let nanos = self.seconds as i128 * 1_000_000_000 + self.nanos as i128;
+        if nanos > i64::MAX as i128 {
+            i64::MAX
+        } else if nanos < i64::MIN as i128 {
+            i64::MIN
+        } else {
+            #[allow(clippy::cast_possible_truncation, reason = "it is in between")]
+            let nanos = nanos as i64;
+            nanos
+        }
     }
 
     /// Reads RFC 3339 (`2026-11-23T22:25:00.123456789Z`, `…+01:00`). Digits beyond the nanosecond are dropped.

@@ -48,7 +48,7 @@ mod tail;
 mod task;
 mod watch;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File, TryLockError};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -363,13 +363,36 @@ impl Logs {
         if let Some(entry) = entry {
             end(entry).await;
         }
-        let path = self.state.join(id.as_str());
-        match fs::remove_file(&path) {
-            Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                Err(Error::State { path, source })
+        remove_record(&self.state.join(id.as_str()))
+    }
+
+    /// Drops the records of containers that are neither attached nor among these: they were removed while nobody saw it.
+    ///
+    /// # Errors
+    /// When the records cannot be listed, or one cannot be removed.
+    pub fn forget_others(&self, there: &HashSet<ContainerId>) -> Result<(), Error> {
+        let failed = |path: &Path| {
+            let path = path.to_owned();
+            move |source| Error::State { path, source }
+        };
+        let records = fs::read_dir(&self.state).map_err(failed(&self.state))?;
+        for record in records {
+            let record = record.map_err(failed(&self.state))?;
+            let name = record.file_name();
+            // What has another name is not ours.
+            let Some(id) = name.to_str().map(ContainerId::new) else {
+                continue;
+            };
+            if check_id(&id).is_err() || there.contains(&id) {
+                continue;
             }
-            _ => Ok(()),
+            // Held meanwhile, so that none is attached that is taken for gone.
+            let attached = self.lock();
+            if attached.get(&id).is_none_or(|one| one.commands.is_closed()) {
+                remove_record(&record.path())?;
+            }
         }
+        Ok(())
     }
 
     /// Reads a log file back. With [`ReadOptions::follow`] what is written later comes too, until [`Reader::finish`]. Cancel safe.
@@ -408,6 +431,17 @@ impl Drop for Logs {
         for (_, entry) in self.lock().drain() {
             entry.task.abort();
         }
+    }
+}
+
+/// One that is gone already is fine.
+fn remove_record(path: &Path) -> Result<(), Error> {
+    match fs::remove_file(path) {
+        Err(source) if source.kind() != io::ErrorKind::NotFound => Err(Error::State {
+            path: path.to_owned(),
+            source,
+        }),
+        _ => Ok(()),
     }
 }
 
@@ -534,6 +568,37 @@ mod tests {
             logs.reopen(&log.id).await,
             Err(Error::NotAttached(_))
         ));
+    }
+
+    #[tokio::test]
+    async fn records_of_what_is_gone_are_dropped_and_no_others() {
+        let host = Host::new();
+        let ids = ["gone", "there", "new"];
+        let before = host.logs();
+        for id in ids {
+            let (mut engine, log) = host.container(id);
+            before.attach(&log).await.unwrap();
+            engine.write("1");
+            wait_for(&log, &["1"]).await;
+        }
+        before.shutdown().await;
+        let records = || {
+            let entries = fs::read_dir(host.dir.path().join("state")).unwrap();
+            let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+            let mut names: Vec<String> = names.collect();
+            names.sort();
+            names
+        };
+        assert_eq!(records(), ["gone", LOCK, "new", "there"]);
+        let after = host.logs();
+        // Made since those that are there were listed.
+        after.attach(&host.container("new").1).await.unwrap();
+        let there = HashSet::from([ContainerId::new("there")]);
+        after.forget_others(&there).unwrap();
+        assert_eq!(records(), [LOCK, "new", "there"]);
+        after.remove(&ContainerId::new("new")).await.unwrap();
+        after.remove(&ContainerId::new("there")).await.unwrap();
+        assert_eq!(records(), [LOCK]);
     }
 
     #[tokio::test]

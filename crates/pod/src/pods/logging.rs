@@ -1,10 +1,12 @@
 //! Which containers' logs are written, and until when. How is [`Logs`]' business.
 //!
 //! A log is attached before its container is started and finished when it has ended; after a restart of berth the view says which containers
-//! there are. Whoever asks for the state of a container that has ended is answered once its log is complete.
+//! there are, and what an earlier berth has left of others is cleared away. Whoever asks for the state of a container that has ended is answered
+//! once its log is complete.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use super::{Inner, Pods};
 use crate::logs::{ContainerLog, Error as LogError, Logs};
@@ -12,6 +14,9 @@ use crate::observe::Container;
 use crate::runtime::Error;
 use crate::spec::ContainerId;
 use crate::view::{ChangeKind, Notice};
+
+/// Between two tries to see what there is. While the engine is away none is a call of it.
+const ASK_AGAIN: Duration = Duration::from_millis(500);
 
 impl Pods {
     /// The log files, once the engine has said where its own are.
@@ -101,10 +106,14 @@ pub(super) async fn keep(inner: Weak<Inner>) {
             let Some(pods) = inner.upgrade().map(Pods) else {
                 return;
             };
-            // Fails while the engine is away; it is asked again at the next change, the first of which its return is.
             known = attach_all(&pods).await;
         }
-        let change = match changes.next().await {
+        let notice = tokio::select! {
+            notice = changes.next() => notice,
+            // The engine was away, or went away meanwhile.
+            () = tokio::time::sleep(ASK_AGAIN), if !known => continue,
+        };
+        let change = match notice {
             Some(Notice::Change(change)) => change,
             Some(Notice::Lost) => {
                 known = false;
@@ -112,12 +121,18 @@ pub(super) async fn keep(inner: Weak<Inner>) {
             }
             None => return,
         };
-        if change.kind != ChangeKind::Stopped {
-            continue;
-        }
         let Some(pods) = inner.upgrade().map(Pods) else {
             return;
         };
+        match change.kind {
+            ChangeKind::Stopped => {}
+            // Also by somebody else.
+            ChangeKind::Deleted => {
+                forget(&pods, ContainerId::new(change.id));
+                continue;
+            }
+            ChangeKind::Created | ChangeKind::Started => continue,
+        }
         let ended = change
             .containers
             .into_iter()
@@ -135,9 +150,28 @@ fn finish(pods: &Pods, container: Arc<Container>) {
         .spawn(async move { ending.log_written(&container).await });
 }
 
+fn forget(pods: &Pods, id: ContainerId) {
+    let forgetting = pods.clone();
+    pods.0
+        .work
+        .spawn(async move { forgetting.forget_log(&id).await });
+}
+
+/// Attaches the logs of all that there is, and clears away what an earlier berth has left. False while the engine is away.
 async fn attach_all(pods: &Pods) -> bool {
     let Ok(containers) = pods.0.view.containers().await else {
         return false;
+    };
+    let logs = match pods.logs().await {
+        Ok(logs) => logs,
+        Err(error) if !error.is_config() => return false,
+        Err(error) => {
+            tracing::error!(
+                error = &error as &dyn std::error::Error,
+                "no log is written"
+            );
+            return true;
+        }
     };
     for container in containers {
         if container.log_path.is_none() {
@@ -152,5 +186,18 @@ async fn attach_all(pods: &Pods) -> bool {
             finish(pods, container);
         }
     }
-    true
+    clear_away(pods, logs).await
+}
+
+/// Clears away what an earlier berth has left that was killed: the records of containers that are gone, and containers that it looked into images
+/// with.
+async fn clear_away(pods: &Pods, logs: &Logs) -> bool {
+    let Ok(containers) = pods.0.view.containers().await else {
+        return false;
+    };
+    let there = containers.into_iter().map(|one| one.id.clone()).collect();
+    if let Err(error) = logs.forget_others(&there) {
+        tracing::warn!(%error, "records of logs are left");
+    }
+    pods.0.runtime.remove_earlier_probes().await.is_ok()
 }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use crate::logs::Logs;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{ContainerId, SandboxId};
+use crate::stats::Roots;
 use crate::view::View;
 use usage::Meter;
 
@@ -43,11 +44,12 @@ struct Inner {
     view: View,
     work: TaskTracker,
     turns: Turns,
-    meter: Meter,
+    meter: Arc<Meter>,
     /// Where the records of logs are.
     log_state: PathBuf,
     logs: OnceCell<Logs>,
-    log_keeper: OnceLock<AbortOnDrop>,
+    /// What goes on by itself for as long as there are pods.
+    keepers: OnceLock<[AbortOnDrop; 2]>,
 }
 
 /// A task that ends with its owner.
@@ -62,22 +64,30 @@ impl Drop for AbortOnDrop {
 
 impl Pods {
     /// Begins to look at the engine, and to write the logs of the containers that have a file of their own. `log_state` is a directory for one
-    /// small record for each such container, which should be in memory. Must be called within a tokio runtime.
+    /// small record for each such container, which should be in memory. It is for one process at a time, and tells the next what it takes over.
+    /// Must be called within a tokio runtime.
     pub fn start(docker: Docker, log_state: PathBuf) -> Self {
-        let runtime = Arc::new(Runtime::new(docker));
+        let owner = log_state.display().to_string();
+        let runtime = Arc::new(Runtime::new(docker).with_owner(owner));
+        let view = View::start(runtime.clone());
+        let meter = Arc::new(Meter::new(Roots::default()));
+        let meter_keeper = tokio::spawn(usage::keep(meter.clone(), view.subscribe()));
         let pods = Self(Arc::new(Inner {
-            view: View::start(runtime.clone()),
+            view,
             runtime,
             work: TaskTracker::new(),
             turns: Turns::default(),
-            meter: Meter::new(),
+            meter,
             log_state,
             logs: OnceCell::new(),
-            log_keeper: OnceLock::new(),
+            keepers: OnceLock::new(),
         }));
-        let keeper = tokio::spawn(logging::keep(Arc::downgrade(&pods.0)));
+        let log_keeper = tokio::spawn(logging::keep(Arc::downgrade(&pods.0)));
         // Set once, here.
-        let _ = pods.0.log_keeper.set(AbortOnDrop(keeper));
+        let _ = pods
+            .0
+            .keepers
+            .set([log_keeper, meter_keeper].map(AbortOnDrop));
         pods
     }
 

@@ -1,12 +1,13 @@
-//! The usage of one cgroup, read from its directories.
+//! The usage of one cgroup, read from the files in its directories.
 //!
 //! Owns which file of which version says what. A directory or file that is not there is something not known, never an error.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use super::locate::CgroupPaths;
-use super::read::{Buffer, Dir};
+use super::read::{Buffer, Dir, Files, Room};
 use super::text;
 use super::usage::{Cpu, Detail, Hugetlb, Limit, Memory, Swap, Usage, Waits};
 
@@ -22,74 +23,104 @@ fn limit(dir: &Dir, name: &str, buffer: &mut Buffer) -> Option<Limit> {
     dir.read(name, buffer).and_then(text::limit)
 }
 
-/// The time that tasks lost waiting.
-pub(super) fn waits(paths: &CgroupPaths, buffer: &mut Buffer) -> Waits {
-    let Some(dir) = open(&paths.unified) else {
-        return Waits::default();
-    };
-    let mut psi = |name| dir.read(name, buffer).and_then(text::psi);
-    Waits {
-        cpu: psi("cpu.pressure"),
-        memory: psi("memory.pressure"),
-        io: psi("io.pressure"),
+/// A cgroup that is read again and again: its files stay open from one reading to the next, as long as there is room. Dropping it closes
+/// them.
+#[derive(Debug)]
+pub struct Cgroup {
+    paths: CgroupPaths,
+    files: Mutex<Files>,
+}
+
+impl Cgroup {
+    /// Opens nothing yet.
+    pub(super) fn new(paths: CgroupPaths, room: Arc<Room>) -> Self {
+        Self {
+            paths,
+            files: Mutex::new(Files::new(room)),
+        }
+    }
+
+    /// Where it is.
+    pub fn paths(&self) -> &CgroupPaths {
+        &self.paths
+    }
+
+    /// The time that tasks lost waiting.
+    pub(super) fn waits(&self, buffer: &mut Buffer) -> Waits {
+        let Some(dir) = &self.paths.unified else {
+            return Waits::default();
+        };
+        let mut files = self.files();
+        let mut psi = |name| files.read(dir, name, buffer).and_then(text::psi);
+        Waits {
+            cpu: psi("cpu.pressure"),
+            memory: psi("memory.pressure"),
+            io: psi("io.pressure"),
+        }
+    }
+
+    /// The cheap part: as few files as hold the numbers that everybody asks for. Without a rate.
+    pub(super) fn usage(&self, at: SystemTime, buffer: &mut Buffer) -> Usage {
+        let paths = &self.paths;
+        let unified = paths.unified.as_deref();
+        let mut files = self.files();
+        let mut usage = Usage::unknown(at);
+
+        let nanoseconds = match (&paths.cpuacct, unified) {
+            (Some(dir), _) => files
+                .read(dir, "cpuacct.usage", buffer)
+                .and_then(text::number),
+            (None, Some(dir)) => files
+                .read(dir, "cpu.stat", buffer)
+                .and_then(|text| text::cpu_stat(text).usage)
+                .and_then(|usage| u64::try_from(usage.as_nanos()).ok()),
+            (None, None) => None,
+        };
+        usage.cpu = nanoseconds.map(|usage_core_nano_seconds| Cpu {
+            usage_core_nano_seconds,
+            usage_nano_cores: None,
+        });
+
+        (usage.memory, usage.swap) = match (&paths.memory, unified) {
+            (Some(dir), _) => memory_v1(dir, &mut files, buffer),
+            (None, Some(dir)) => memory_v2(dir, &mut files, buffer),
+            (None, None) => (None, None),
+        };
+
+        usage.pids = paths
+            .pids
+            .as_deref()
+            .or(unified)
+            .and_then(|dir| files.read(dir, "pids.current", buffer))
+            .and_then(text::number);
+        usage
+    }
+
+    fn files(&self) -> MutexGuard<'_, Files> {
+        // A panic in between leaves every file as good as it was.
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The cheap part: as few files as hold the numbers that everybody asks for. Without a rate.
-pub(super) fn usage(paths: &CgroupPaths, at: SystemTime, buffer: &mut Buffer) -> Usage {
-    // Where controllers have hierarchies of their own nothing of this is in the unified one.
-    let unified = match (&paths.cpuacct, &paths.memory, &paths.pids) {
-        (Some(_), Some(_), Some(_)) => None,
-        _ => open(&paths.unified),
-    };
-    let unified = unified.as_ref();
-    let mut usage = Usage::unknown(at);
-
-    let nanoseconds = match (&paths.cpuacct, unified) {
-        (Some(cpuacct), _) => buffer
-            .read_value(cpuacct, "cpuacct.usage")
-            .and_then(text::number),
-        (None, Some(dir)) => dir
-            .read("cpu.stat", buffer)
-            .and_then(|text| text::cpu_stat(text).usage)
-            .and_then(|usage| u64::try_from(usage.as_nanos()).ok()),
-        (None, None) => None,
-    };
-    usage.cpu = nanoseconds.map(|usage_core_nano_seconds| Cpu {
-        usage_core_nano_seconds,
-        usage_nano_cores: None,
-    });
-
-    (usage.memory, usage.swap) = match (&paths.memory, unified) {
-        (memory @ Some(_), _) => match open(memory) {
-            Some(dir) => memory_v1(&dir, buffer),
-            None => (None, None),
-        },
-        (None, Some(dir)) => memory_v2(dir, buffer),
-        (None, None) => (None, None),
-    };
-
-    usage.pids = match (&paths.pids, unified) {
-        (Some(pids), _) => buffer
-            .read_value(pids, "pids.current")
-            .and_then(text::number),
-        (None, Some(dir)) => number(dir, "pids.current", buffer),
-        (None, None) => None,
-    };
-    usage
-}
-
-fn memory_v1(dir: &Dir, buffer: &mut Buffer) -> (Option<Memory>, Option<Swap>) {
-    let Some(used) = number(dir, "memory.usage_in_bytes", buffer) else {
+fn memory_v1(dir: &Path, files: &mut Files, buffer: &mut Buffer) -> (Option<Memory>, Option<Swap>) {
+    let used = files
+        .read(dir, "memory.usage_in_bytes", buffer)
+        .and_then(text::number);
+    let Some(used) = used else {
         return (None, None);
     };
-    let Some(stat) = dir.read("memory.stat", buffer).map(text::memory_stat_v1) else {
+    let stat = files
+        .read(dir, "memory.stat", buffer)
+        .map(text::memory_stat_v1);
+    let Some(stat) = stat else {
         return (None, None);
     };
     // Where there is no limit here or above there is none here: one file less to read.
     let limit = match stat.hierarchical_limit {
         Some(Limit::Unlimited) => Some(Limit::Unlimited),
-        _ => limit(dir, "memory.limit_in_bytes", buffer),
+        _ => files
+            .read(dir, "memory.limit_in_bytes", buffer)
+            .and_then(text::limit),
     };
     // The kernel limits memory and swap together, and what the tightest limits above leave is what counts.
     let swap_limit = match (
@@ -109,17 +140,29 @@ fn memory_v1(dir: &Dir, buffer: &mut Buffer) -> (Option<Memory>, Option<Swap>) {
     (Some(memory(used, limit, &stat)), swap)
 }
 
-fn memory_v2(dir: &Dir, buffer: &mut Buffer) -> (Option<Memory>, Option<Swap>) {
-    let Some(used) = number(dir, "memory.current", buffer) else {
+fn memory_v2(dir: &Path, files: &mut Files, buffer: &mut Buffer) -> (Option<Memory>, Option<Swap>) {
+    let used = files
+        .read(dir, "memory.current", buffer)
+        .and_then(text::number);
+    let Some(used) = used else {
         return (None, None);
     };
-    let memory_limit = limit(dir, "memory.max", buffer);
-    let Some(stat) = dir.read("memory.stat", buffer).map(text::memory_stat_v2) else {
+    let mut limit = |name, buffer: &mut Buffer| files.read(dir, name, buffer).and_then(text::limit);
+    let memory_limit = limit("memory.max", buffer);
+    let swap_limit = limit("memory.swap.max", buffer);
+    let stat = files
+        .read(dir, "memory.stat", buffer)
+        .map(text::memory_stat_v2);
+    let Some(stat) = stat else {
         return (None, None);
     };
-    let swap = number(dir, "memory.swap.current", buffer).map(|usage_bytes| Swap {
+    // Where swap is not accounted there is neither file of it, and one look tells.
+    let swap_used = swap_limit
+        .and_then(|_| files.read(dir, "memory.swap.current", buffer))
+        .and_then(text::number);
+    let swap = swap_used.map(|usage_bytes| Swap {
         usage_bytes,
-        available_bytes: limit(dir, "memory.swap.max", buffer)
+        available_bytes: swap_limit
             .and_then(Limit::value)
             .map(|limit| limit.saturating_sub(usage_bytes)),
     });
@@ -320,6 +363,18 @@ mod tests {
         }
     }
 
+    fn cgroup(paths: &CgroupPaths) -> Cgroup {
+        Cgroup::new(paths.clone(), Arc::new(Room::new(10)))
+    }
+
+    fn usage(paths: &CgroupPaths, at: SystemTime) -> Usage {
+        cgroup(paths).usage(at, &mut Buffer::default())
+    }
+
+    fn waits(paths: &CgroupPaths) -> Waits {
+        cgroup(paths).waits(&mut Buffer::default())
+    }
+
     fn v2(dir: &Path) -> CgroupPaths {
         write(
             dir,
@@ -366,7 +421,7 @@ mod tests {
         let at = SystemTime::now();
         let mut buffer = Buffer::default();
         assert_eq!(
-            usage(&paths, at, &mut buffer),
+            usage(&paths, at),
             Usage {
                 at,
                 cpu: Some(Cpu {
@@ -427,15 +482,11 @@ mod tests {
             memory: psi,
             io: psi,
         };
-        assert_eq!(waits(&paths, &mut buffer), all);
+        assert_eq!(waits(&paths), all);
     }
 
-    #[test]
-    fn version_1_is_read_from_a_directory_for_each_controller() {
-        let dir = tempfile::tempdir().unwrap();
-        let at = SystemTime::now();
-        let mut buffer = Buffer::default();
-        let sub = |name: &str| dir.path().join(name);
+    fn v1(dir: &Path) -> CgroupPaths {
+        let sub = |name: &str| dir.join(name);
         write(
             &sub("cpu"),
             &[
@@ -484,17 +535,26 @@ mod tests {
                 ),
             ],
         );
-        let paths = CgroupPaths {
+        CgroupPaths {
             cpu: Some(sub("cpu")),
             cpuacct: Some(sub("cpu")),
             memory: Some(sub("memory")),
             pids: Some(sub("pids")),
             blkio: Some(sub("blkio")),
             ..CgroupPaths::default()
-        };
+        }
+    }
+
+    #[test]
+    fn version_1_is_read_from_a_directory_for_each_controller() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = SystemTime::now();
+        let mut buffer = Buffer::default();
+        let sub = |name: &str| dir.path().join(name);
+        let paths = v1(dir.path());
         let working_set = 1_966_080 - 1_146_880;
         assert_eq!(
-            usage(&paths, at, &mut buffer),
+            usage(&paths, at),
             Usage {
                 at,
                 cpu: Some(Cpu {
@@ -553,9 +613,9 @@ mod tests {
             unified: Some(sub("unified")),
             ..paths
         };
-        let cpu = usage(&hybrid, at, &mut buffer).cpu.unwrap();
+        let cpu = usage(&hybrid, at).cpu.unwrap();
         assert_eq!(cpu.usage_core_nano_seconds, 30_292_800);
-        let waits = waits(&hybrid, &mut buffer);
+        let waits = waits(&hybrid);
         assert_eq!(waits.cpu, text::psi(PRESSURE.as_bytes()));
         assert_eq!((waits.memory, waits.io), (None, None));
     }
@@ -580,13 +640,41 @@ mod tests {
             unified: None,
         };
         for paths in [v1, v2, CgroupPaths::default()] {
-            assert_eq!(usage(&paths, at, &mut buffer), Usage::unknown(at));
+            assert_eq!(usage(&paths, at), Usage::unknown(at));
             assert_eq!(
                 detail(&paths, &["2MB".into()], &mut buffer),
                 Detail::default()
             );
             assert_eq!(processes(&paths, &mut buffer), None);
-            assert_eq!(waits(&paths, &mut buffer), Waits::default());
+            assert_eq!(waits(&paths), Waits::default());
+        }
+    }
+
+    #[test]
+    fn a_cgroup_that_goes_while_it_is_read_gives_no_zero_for_what_is_missing() {
+        let at = SystemTime::now();
+        for make in [v1, v2] {
+            let files = [
+                ["cpu/cpuacct.usage", "cpu.stat"],
+                ["memory/memory.usage_in_bytes", "memory.current"],
+                ["memory/memory.stat", "memory.stat"],
+                ["pids/pids.current", "pids.current"],
+            ];
+            for first_missing in 0..files.len() {
+                let dir = tempfile::tempdir().unwrap();
+                let paths = make(dir.path());
+                let whole = usage(&paths, at);
+                for file in files[first_missing..].as_flattened() {
+                    // One of the two versions has it.
+                    let _ = std::fs::remove_file(dir.path().join(file));
+                }
+                let part = usage(&paths, at);
+                assert!(part.cpu.is_none() || part.cpu == whole.cpu);
+                assert!(part.memory.is_none() || part.memory == whole.memory);
+                assert!(part.swap.is_none() || part.swap == whole.swap);
+                assert!(part.pids.is_none() || part.pids == whole.pids);
+                assert_ne!(part, whole);
+            }
         }
     }
 
@@ -598,7 +686,7 @@ mod tests {
             dir.path(),
             &[("memory.max", "max\n"), ("memory.swap.max", "max\n")],
         );
-        let usage = usage(&paths, SystemTime::now(), &mut Buffer::default());
+        let usage = usage(&paths, SystemTime::now());
         let memory = usage.memory.unwrap();
         assert_eq!(memory.limit, Some(Limit::Unlimited));
         assert_eq!(memory.available_bytes, None);
@@ -609,7 +697,7 @@ mod tests {
     fn a_pod_without_a_cgroup_is_the_sum_of_its_containers() {
         let dir = tempfile::tempdir().unwrap();
         let at = SystemTime::now();
-        let part = usage(&v2(dir.path()), at, &mut Buffer::default());
+        let part = usage(&v2(dir.path()), at);
         let sum = Usage::sum(at, [&part, &Usage::unknown(at), &part]);
         let cpu = sum.cpu.unwrap();
         assert_eq!(cpu.usage_core_nano_seconds, 2 * 31_234_000);
@@ -621,5 +709,112 @@ mod tests {
         assert_eq!(sum.swap.unwrap().usage_bytes, 8192);
         assert_eq!(sum.pids, Some(6));
         assert_eq!(Usage::sum(at, []), Usage::unknown(at));
+    }
+
+    #[test]
+    fn a_cgroup_that_is_read_again_has_its_new_numbers() {
+        let dir = tempfile::tempdir().unwrap();
+        let cgroup = cgroup(&v2(dir.path()));
+        let (at, mut buffer) = (SystemTime::now(), Buffer::default());
+        let first = cgroup.usage(at, &mut buffer);
+        let waits = cgroup.waits(&mut buffer);
+        assert_eq!(cgroup.usage(at, &mut buffer), first);
+        write(
+            dir.path(),
+            &[
+                ("cpu.stat", "usage_usec 40000\n"),
+                ("memory.current", "23000000\n"),
+                ("memory.stat", "inactive_file 1000\n"),
+                ("pids.current", "12\n"),
+                (
+                    "cpu.pressure",
+                    "some avg10=0.00 avg60=0.00 avg300=0.00 total=1\n",
+                ),
+            ],
+        );
+        let second = cgroup.usage(at, &mut buffer);
+        let cpu = second.cpu.unwrap();
+        assert_eq!(cpu.usage_core_nano_seconds, 40_000_000);
+        let memory = second.memory.unwrap();
+        assert_eq!(memory.usage_bytes, 23_000_000);
+        assert_eq!(memory.working_set_bytes, Some(22_999_000));
+        assert_eq!(memory.rss_bytes, None);
+        assert_eq!(second.pids, Some(12));
+        let waited = cgroup.waits(&mut buffer);
+        assert_eq!(
+            waited.cpu.unwrap().some.total,
+            std::time::Duration::from_micros(1)
+        );
+        assert_eq!(waited.memory, waits.memory);
+    }
+
+    /// A cgroup of this host, in every hierarchy that there is.
+    struct Made(CgroupPaths);
+
+    impl Made {
+        fn new(name: &str) -> Option<Self> {
+            let table = std::fs::read("/proc/self/mountinfo").unwrap();
+            let hierarchies = super::super::locate::Hierarchies::parse(&table);
+            let memberships = std::fs::read_to_string("/proc/self/cgroup").unwrap();
+            // Where a cgroup of this name would be, next to the root of each hierarchy.
+            let memberships: String = memberships
+                .lines()
+                .filter_map(|line| line.rsplit_once(':'))
+                .map(|(hierarchy, _)| format!("{hierarchy}:/{name}\n"))
+                .collect();
+            let paths = hierarchies.locate(1, name, memberships.as_bytes()).ok()?;
+            let made = Self(paths);
+            made.make().ok()?;
+            Some(made)
+        }
+
+        fn directories(&self) -> impl Iterator<Item = &PathBuf> {
+            let paths = &self.0;
+            let all = [
+                &paths.cpu,
+                &paths.cpuacct,
+                &paths.memory,
+                &paths.pids,
+                &paths.unified,
+            ];
+            all.into_iter().flatten()
+        }
+
+        fn make(&self) -> std::io::Result<()> {
+            self.directories().try_for_each(std::fs::create_dir_all)
+        }
+
+        fn remove(&self) {
+            for directory in self.directories() {
+                // Two controllers may share one.
+                let _ = std::fs::remove_dir(directory);
+            }
+        }
+    }
+
+    impl Drop for Made {
+        fn drop(&mut self) {
+            self.remove();
+        }
+    }
+
+    #[test]
+    fn a_real_cgroup_that_goes_is_unknown_and_one_made_anew_is_read() {
+        let name = format!("berthstatsunit{}", std::process::id());
+        let Some(made) = Made::new(&name) else {
+            eprintln!("skipped: no cgroup can be made here, which takes root");
+            return;
+        };
+        let room = Arc::new(Room::new(10));
+        let cgroup = Cgroup::new(made.0.clone(), room.clone());
+        let (at, mut buffer) = (SystemTime::now(), Buffer::default());
+        for _ in 0..3 {
+            let cpu = cgroup.usage(at, &mut buffer).cpu.unwrap();
+            assert_eq!(cpu.usage_core_nano_seconds, 0);
+            made.remove();
+            assert_eq!(cgroup.usage(at, &mut buffer), Usage::unknown(at));
+            assert_eq!(cgroup.waits(&mut buffer), Waits::default());
+            made.make().unwrap();
+        }
     }
 }

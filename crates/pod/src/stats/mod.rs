@@ -5,8 +5,8 @@
 //! (its stats call goes through three processes and costs it whole cores on a busy host), and pods: who calls knows which process and
 //! directory is whose.
 //!
-//! Everything is synchronous. What reads `/proc` and `/sys` takes microseconds and may be called anywhere; 100 containers take a few
-//! milliseconds, so a list is better read on a thread that may block. [`Stats::filesystem`] may block for as long as the file system does.
+//! Everything is synchronous. What reads `/proc` and `/sys` takes microseconds and may be called anywhere; 100 containers take one or two
+//! milliseconds, and several more the first time, so a list is better read on a thread that may block. [`Stats::filesystem`] may block for as long as the file system does.
 //! Writable layers are walked by a thread of this module; only who says so waits for it.
 //!
 //! ```no_run
@@ -15,10 +15,10 @@
 //! # fn main() -> Result<(), berth_pod::stats::LocateError> {
 //! let stats = Stats::new(Roots::default());
 //! // Once, when the container has been started: its first process and its ID.
-//! let paths = stats.locate(4711, "0d1bed6a4a9a")?;
+//! let cgroup = stats.cgroup(stats.locate(4711, "0d1bed6a4a9a")?);
 //! // Whenever somebody asks for a list.
 //! let mut reading = stats.reading();
-//! let usage = reading.usage("0d1bed6a4a9a", &paths);
+//! let usage = reading.usage("0d1bed6a4a9a", &cgroup);
 //! # Ok(()) }
 //! ```
 
@@ -27,28 +27,33 @@ mod filesystem;
 mod layer;
 mod locate;
 pub mod metrics;
-mod mounts;
+// Public for the fuzz targets only; they may change at any time.
+#[doc(hidden)]
+pub mod mounts;
 mod rate;
 mod read;
-mod text;
+#[doc(hidden)]
+pub mod text;
 mod usage;
 
 use std::collections::HashMap;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
+pub use cgroup::Cgroup;
 pub use locate::{CgroupPaths, LocateError};
 pub use usage::{
     Cpu, Detail, DeviceIo, FilesystemUsage, Hugetlb, Interface, LayerUsage, Limit, Memory,
     NetworkUsage, OpenFiles, Pressure, Psi, Swap, Usage, Waits,
 };
 
+use filesystem::Filesystems;
 use layer::Layers;
 use locate::Hierarchies;
 use rate::Rates;
-use read::Buffer;
+use read::{Buffer, Room};
 
 /// How many file descriptors of one container are looked at. What has more has no number.
 const MAX_OPEN_FILES: u64 = 20_000;
@@ -79,6 +84,8 @@ pub struct Stats {
     page_sizes: OnceLock<Vec<String>>,
     rates: Mutex<Rates>,
     layers: Layers,
+    filesystems: Filesystems,
+    room: Arc<Room>,
 }
 
 impl Stats {
@@ -90,6 +97,8 @@ impl Stats {
             page_sizes: OnceLock::new(),
             rates: Mutex::default(),
             layers: Layers::new(),
+            filesystems: Filesystems::default(),
+            room: Arc::new(Room::of_this_process()),
         }
     }
 
@@ -102,6 +111,12 @@ impl Stats {
             .read(&self.process(pid, "cgroup"))
             .map_err(|source| LocateError::Process { pid, source })?;
         hierarchies.locate(pid, id, text)
+    }
+
+    /// A cgroup to be read again and again, for as long as its container runs. Its files stay open between readings, ten of them at the
+    /// most and together no more than a quarter of what this process may have open; those that find no room cost more to read.
+    pub fn cgroup(&self, paths: CgroupPaths) -> Cgroup {
+        Cgroup::new(paths, self.room.clone())
     }
 
     /// The mounts of cgroups do not change while a host is up, so they are read once; unless there were none.
@@ -157,8 +172,11 @@ impl Stats {
 
     /// The file system that `path` is on: its mount point, and what of it is used. May block. Fails if the path is not there.
     pub fn filesystem(&self, path: &Path) -> io::Result<FilesystemUsage> {
-        let mut buffer = Buffer::default();
-        filesystem::usage(buffer.read(&self.roots.proc.join("self/mountinfo"))?, path)
+        self.filesystems.usage(path, || {
+            let mut buffer = Buffer::default();
+            let path = self.roots.proc.join("self/mountinfo");
+            buffer.read(&path).map(<[u8]>::to_vec)
+        })
     }
 
     fn process(&self, pid: u32, file: &str) -> PathBuf {
@@ -211,8 +229,8 @@ impl Reading<'_> {
     /// `id` names it among all that are asked about, for the rate of the CPU: that is taken over the time since the last call for the same
     /// `id`, by whomever, if that was between 0.9 s and 5 minutes ago. A call that comes sooner is given the last rate again. The first
     /// call for an `id` has none.
-    pub fn usage(&mut self, id: &str, paths: &CgroupPaths) -> Usage {
-        let mut usage = cgroup::usage(paths, SystemTime::now(), &mut self.buffer);
+    pub fn usage(&mut self, id: &str, cgroup: &Cgroup) -> Usage {
+        let mut usage = cgroup.usage(SystemTime::now(), &mut self.buffer);
         if let Some(cpu) = &mut usage.cpu {
             let mut rates = self
                 .stats
@@ -226,8 +244,8 @@ impl Reading<'_> {
     }
 
     /// How long the tasks of a cgroup had to wait. Costs about half of what [`usage`](Self::usage) does.
-    pub fn waits(&mut self, paths: &CgroupPaths) -> Waits {
-        cgroup::waits(paths, &mut self.buffer)
+    pub fn waits(&mut self, cgroup: &Cgroup) -> Waits {
+        cgroup.waits(&mut self.buffer)
     }
 
     /// What more there is to know, for metrics. `pid` is the container's first process, if the cgroup is that of a container.
@@ -416,9 +434,9 @@ mod tests {
         let stats = Stats::new(host(dir.path()));
         let paths = stats.locate(42, ID).unwrap();
         let mut reading = stats.reading();
-        let cpu = reading.usage(ID, &paths).cpu.unwrap();
+        let cpu = reading.usage(ID, &stats.cgroup(paths.clone())).cpu.unwrap();
         assert_eq!(cpu.usage_core_nano_seconds, 1_000_000);
-        let pod = paths.parent("/kubepods/pod1").unwrap();
+        let pod = stats.cgroup(paths.parent("/kubepods/pod1").unwrap());
         assert_eq!(reading.usage("pod1", &pod).pids, Some(9));
         assert_eq!(
             reading.network(42).unwrap().default.unwrap(),

@@ -10,21 +10,21 @@ use super::text::lines;
 
 /// One mount.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Mount {
+pub struct Mount {
     /// Which directory of the file system is mounted.
-    pub(super) root: PathBuf,
+    pub root: PathBuf,
     /// Where.
-    pub(super) point: PathBuf,
+    pub point: PathBuf,
     /// The type, such as `ext4`.
-    pub(super) fs_type: String,
+    pub fs_type: String,
     /// What is mounted, such as `/dev/sda1`.
-    pub(super) source: String,
+    pub source: String,
     /// The options of the file system, separated by commas; as the kernel writes them, so that a comma in a value is `\\054`.
-    pub(super) options: Vec<u8>,
+    pub options: Vec<u8>,
 }
 
 /// All mounts in a `mountinfo`, in its order. A line that is not one is passed over.
-pub(super) fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
+pub fn mounts(text: &[u8]) -> impl Iterator<Item = Mount> {
     lines(text).filter_map(mount)
 }
 
@@ -48,7 +48,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
 }
 
 /// The mount that `path`, which is absolute and has no links in it, lies on: the last one, of those with the longest mount point above it.
-pub(super) fn mount_of(mounts: impl Iterator<Item = Mount>, path: &Path) -> Option<Mount> {
+pub fn mount_of(mounts: impl Iterator<Item = Mount>, path: &Path) -> Option<Mount> {
     mounts
         .filter(|mount| path.starts_with(&mount.point))
         .max_by_key(|mount| mount.point.as_os_str().len())
@@ -56,7 +56,7 @@ pub(super) fn mount_of(mounts: impl Iterator<Item = Mount>, path: &Path) -> Opti
 
 /// The directory that takes a container's writes: `upperdir` of the overlay that its root is, from the `mountinfo` of its first process.
 /// The path is one of the engine's.
-pub(super) fn upper_dir(mountinfo: &[u8]) -> Option<PathBuf> {
+pub fn upper_dir(mountinfo: &[u8]) -> Option<PathBuf> {
     let root = mounts(mountinfo).find(|mount| mount.point == Path::new("/"))?;
     if root.fs_type != "overlay" && root.fs_type != "fuse.fuse-overlayfs" {
         return None;

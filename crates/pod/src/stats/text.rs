@@ -15,12 +15,12 @@ const UNLIMITED: u64 = 1 << 62;
 const TICKS_PER_SECOND: u64 = 100;
 
 /// One number, with white space around it.
-pub(super) fn number(text: &[u8]) -> Option<u64> {
+pub fn number(text: &[u8]) -> Option<u64> {
     digits(text.trim_ascii())
 }
 
 /// A number or the word `max`; or a number that stands for it.
-pub(super) fn limit(text: &[u8]) -> Option<Limit> {
+pub fn limit(text: &[u8]) -> Option<Limit> {
     match text.trim_ascii() {
         b"max" => Some(Limit::Unlimited),
         text => digits(text).map(|value| {
@@ -34,14 +34,14 @@ pub(super) fn limit(text: &[u8]) -> Option<Limit> {
 }
 
 /// `cpu.max` of version 2: the quota and the period, in microseconds.
-pub(super) fn cpu_max(text: &[u8]) -> (Option<Limit>, Option<u64>) {
+pub fn cpu_max(text: &[u8]) -> (Option<Limit>, Option<u64>) {
     let mut words = words(text);
     let quota = words.next().and_then(limit);
     (quota, words.next().and_then(digits))
 }
 
 /// `cpu.cfs_quota_us` of version 1: microseconds, −1 for none.
-pub(super) fn cfs_quota(text: &[u8]) -> Option<Limit> {
+pub fn cfs_quota(text: &[u8]) -> Option<Limit> {
     let text = text.trim_ascii();
     if text.starts_with(b"-") {
         return Some(Limit::Unlimited);
@@ -50,23 +50,23 @@ pub(super) fn cfs_quota(text: &[u8]) -> Option<Limit> {
 }
 
 /// The value of one key in a file of `key value` lines.
-pub(super) fn value(text: &[u8], key: &[u8]) -> Option<u64> {
+pub fn value(text: &[u8], key: &[u8]) -> Option<u64> {
     pairs(text).find_map(|(found, value)| (found == key).then_some(value))
 }
 
 /// `cpu.stat`. Version 2 writes times in microseconds and has all the fields; version 1 has the periods, and nanoseconds.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct CpuStat {
-    pub(super) usage: Option<Duration>,
-    pub(super) user: Option<Duration>,
-    pub(super) system: Option<Duration>,
-    pub(super) periods: Option<u64>,
-    pub(super) throttled_periods: Option<u64>,
-    pub(super) throttled: Option<Duration>,
+pub struct CpuStat {
+    pub usage: Option<Duration>,
+    pub user: Option<Duration>,
+    pub system: Option<Duration>,
+    pub periods: Option<u64>,
+    pub throttled_periods: Option<u64>,
+    pub throttled: Option<Duration>,
 }
 
 /// Reads `cpu.stat` of either version.
-pub(super) fn cpu_stat(text: &[u8]) -> CpuStat {
+pub fn cpu_stat(text: &[u8]) -> CpuStat {
     let mut stat = CpuStat::default();
     for (key, value) in pairs(text) {
         match key {
@@ -84,7 +84,7 @@ pub(super) fn cpu_stat(text: &[u8]) -> CpuStat {
 }
 
 /// `cpuacct.stat` of version 1: user and system time.
-pub(super) fn cpuacct_stat(text: &[u8]) -> (Option<Duration>, Option<Duration>) {
+pub fn cpuacct_stat(text: &[u8]) -> (Option<Duration>, Option<Duration>) {
     let ticks = |key| {
         value(text, key)
             .map(|ticks| Duration::from_millis(ticks.saturating_mul(1000 / TICKS_PER_SECOND)))
@@ -94,25 +94,25 @@ pub(super) fn cpuacct_stat(text: &[u8]) -> (Option<Duration>, Option<Duration>) 
 
 /// What is used of `memory.stat`, under version 2's names. In bytes, but for the faults.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct MemoryStat {
-    pub(super) anon: Option<u64>,
-    pub(super) file: Option<u64>,
-    pub(super) file_mapped: Option<u64>,
-    pub(super) inactive_file: Option<u64>,
-    pub(super) page_faults: Option<u64>,
-    pub(super) major_page_faults: Option<u64>,
+pub struct MemoryStat {
+    pub anon: Option<u64>,
+    pub file: Option<u64>,
+    pub file_mapped: Option<u64>,
+    pub inactive_file: Option<u64>,
+    pub page_faults: Option<u64>,
+    pub major_page_faults: Option<u64>,
     /// Version 2 only.
-    pub(super) kernel: Option<u64>,
+    pub kernel: Option<u64>,
     /// Version 1 only, and only with swap accounting.
-    pub(super) swap: Option<u64>,
+    pub swap: Option<u64>,
     /// Version 1 only: of this cgroup or the tightest above it.
-    pub(super) hierarchical_limit: Option<Limit>,
+    pub hierarchical_limit: Option<Limit>,
     /// Version 1 only: of memory and swap together.
-    pub(super) hierarchical_memory_and_swap_limit: Option<Limit>,
+    pub hierarchical_memory_and_swap_limit: Option<Limit>,
 }
 
 /// Reads `memory.stat` of version 2.
-pub(super) fn memory_stat_v2(text: &[u8]) -> MemoryStat {
+pub fn memory_stat_v2(text: &[u8]) -> MemoryStat {
     let mut stat = MemoryStat::default();
     // `kernel` came with Linux 5.18; these are what it sums, but for small change.
     let mut parts: Option<u64> = None;
@@ -136,7 +136,7 @@ pub(super) fn memory_stat_v2(text: &[u8]) -> MemoryStat {
 }
 
 /// Reads `memory.stat` of version 1: the `total_` fields, which include the cgroups below.
-pub(super) fn memory_stat_v1(text: &[u8]) -> MemoryStat {
+pub fn memory_stat_v1(text: &[u8]) -> MemoryStat {
     let mut stat = MemoryStat::default();
     let limit = |value| {
         if value >= UNLIMITED {
@@ -165,7 +165,7 @@ pub(super) fn memory_stat_v1(text: &[u8]) -> MemoryStat {
 }
 
 /// A `*.pressure` file. Kernels before 5.13 have no `full` line for the CPU.
-pub(super) fn psi(text: &[u8]) -> Option<Psi> {
+pub fn psi(text: &[u8]) -> Option<Psi> {
     let mut some = None;
     let mut full = None;
     for line in lines(text) {
@@ -211,7 +211,7 @@ fn percent(text: &[u8]) -> Option<f64> {
 }
 
 /// `io.stat` of version 2.
-pub(super) fn io_stat(text: &[u8]) -> Vec<DeviceIo> {
+pub fn io_stat(text: &[u8]) -> Vec<DeviceIo> {
     let mut devices = Vec::new();
     for line in lines(text) {
         let mut words = words(line);
@@ -246,7 +246,7 @@ pub(super) fn io_stat(text: &[u8]) -> Vec<DeviceIo> {
 }
 
 /// `blkio.throttle.io_service_bytes` and `blkio.throttle.io_serviced` of version 1, with or without `_recursive`.
-pub(super) fn blkio(bytes: &[u8], operations: &[u8]) -> Vec<DeviceIo> {
+pub fn blkio(bytes: &[u8], operations: &[u8]) -> Vec<DeviceIo> {
     let mut devices: Vec<DeviceIo> = Vec::new();
     for (text, count_bytes) in [(bytes, true), (operations, false)] {
         // Lines of one device stand together, so the last one found is nearly always the one that is looked for.
@@ -283,7 +283,7 @@ pub(super) fn blkio(bytes: &[u8], operations: &[u8]) -> Vec<DeviceIo> {
 }
 
 /// `/proc/<pid>/net/dev`, without `lo`.
-pub(super) fn net_dev(text: &[u8]) -> Vec<Interface> {
+pub fn net_dev(text: &[u8]) -> Vec<Interface> {
     let mut interfaces = Vec::new();
     for line in lines(text) {
         // The two lines of headings have no colon; a name cannot have one.
@@ -322,7 +322,7 @@ pub(super) fn net_dev(text: &[u8]) -> Vec<Interface> {
 }
 
 /// The soft limit of open files in `/proc/<pid>/limits`.
-pub(super) fn max_open_files(text: &[u8]) -> Option<Limit> {
+pub fn max_open_files(text: &[u8]) -> Option<Limit> {
     let line = lines(text).find_map(|line| line.strip_prefix(b"Max open files"))?;
     match words(line).next()? {
         b"unlimited" => Some(Limit::Unlimited),
@@ -331,7 +331,7 @@ pub(super) fn max_open_files(text: &[u8]) -> Option<Limit> {
 }
 
 /// `DEVNAME` in the `uevent` file of a block device.
-pub(super) fn device_name(text: &[u8]) -> Option<String> {
+pub fn device_name(text: &[u8]) -> Option<String> {
     let name = lines(text).find_map(|line| line.strip_prefix(b"DEVNAME="))?;
     (!name.is_empty()).then(|| format!("/dev/{}", String::from_utf8_lossy(name)))
 }
@@ -344,7 +344,7 @@ fn device(text: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// The lines of a text, without their ends.
-pub(super) fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub fn lines(text: &[u8]) -> impl Iterator<Item = &[u8]> {
     text.split(|byte| *byte == b'\n')
 }
 

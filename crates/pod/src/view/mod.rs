@@ -34,7 +34,7 @@ const LOOKS: usize = 8;
 /// How many changes wait for a slow subscriber before it is told to look at everything: a burst of hundreds of containers.
 const CHANGES: usize = 4096;
 
-/// How long a reader waits for a look before it takes what is known.
+/// How long a reader waits for a look.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Pauses between questions to an engine that is away double from the first to the last, which keeps within the two seconds in which the view is
@@ -84,7 +84,7 @@ pub enum Notice {
 
 /// A subscription to changes.
 #[derive(Debug)]
-pub struct Changes(broadcast::Receiver<Arc<Change>>);
+pub struct Changes(pub(crate) broadcast::Receiver<Arc<Change>>);
 
 impl Changes {
     /// The next change; `None` when the view has ended. Cancel safe.
@@ -118,12 +118,23 @@ struct Shared {
     changes: broadcast::Sender<Arc<Change>>,
 }
 
+/// The marks of something.
+#[derive(Debug, Clone, Copy)]
+struct Marked {
+    /// The last one.
+    last: u64,
+    /// The last one that was followed by a look, or was another's before the first.
+    seen: u64,
+}
+
 #[derive(Debug, Default)]
 struct Known {
     table: Table,
-    /// What is to be looked at, or is being looked at: how often it was marked. Bounded by the engine's containers.
-    marked: HashMap<String, u64>,
-    /// What is being looked at, and how often it had been marked when that began.
+    /// How many marks there have been. Each has this as its number.
+    marks: u64,
+    /// What is to be looked at, or is being looked at. Bounded by the engine's containers.
+    marked: HashMap<String, Marked>,
+    /// What is being looked at, and its last mark when that began.
     looking: HashMap<String, u64>,
     /// What was removed while it was being looked at: that look may show it as it was before.
     gone: HashSet<String>,
@@ -139,7 +150,16 @@ impl Shared {
 
     /// Has something looked at.
     fn mark(&self, id: &str) {
-        *self.known().marked.entry(id.to_owned()).or_default() += 1;
+        {
+            let mut known = self.known();
+            known.marks += 1;
+            let last = known.marks;
+            let new = Marked {
+                last,
+                seen: last - 1,
+            };
+            known.marked.entry(id.to_owned()).or_insert(new).last = last;
+        }
         // The task ends only with the view; then nobody looks any more.
         let _ = self.marks.send(id.to_owned());
     }
@@ -208,7 +228,10 @@ impl View {
     }
 
     /// Waits until the table can be believed, and until the looks are done that were due when this was called.
-    async fn settled(&self, id: Option<&str>) -> Result<(), Error> {
+    ///
+    /// An engine may show one container and not another. That hides no other from who asks for all of them; who asks for it is not told what it
+    /// was before.
+    async fn settled(&self, about: About<'_>) -> Result<(), Error> {
         let mut trust = self.shared.trust.subscribe();
         let wait = async {
             loop {
@@ -233,19 +256,15 @@ impl View {
         let mut looks = self.shared.looks.subscribe();
         let due: Vec<(String, u64)> = {
             let known = self.shared.known();
-            match id {
-                Some(id) => known
-                    .marked
-                    .get(id)
-                    .map(|count| (id.to_owned(), *count))
-                    .into_iter()
-                    .collect(),
-                None => known
-                    .marked
-                    .iter()
-                    .map(|(id, count)| (id.clone(), *count))
-                    .collect(),
-            }
+            let marked = known.marked.iter();
+            marked
+                .filter(|(id, _)| match about {
+                    About::All => true,
+                    About::One(one) => *id == one,
+                    About::Of(sandbox) => known.table.may_be_of(id, sandbox),
+                })
+                .map(|(id, marked)| (id.clone(), marked.last))
+                .collect()
         };
         if due.is_empty() {
             return Ok(());
@@ -255,10 +274,11 @@ impl View {
                 looks.borrow_and_update();
                 {
                     let known = self.shared.known();
-                    // Marked again since then is a matter of a later reader.
-                    let open = due
-                        .iter()
-                        .any(|(id, count)| known.marked.get(id).is_some_and(|now| now <= count));
+                    // Marked again since then is a matter of a later reader, but is no look.
+                    let open = due.iter().any(|(id, mark)| {
+                        let marked = known.marked.get(id);
+                        marked.is_some_and(|marked| marked.seen < *mark)
+                    });
                     if !open {
                         return;
                     }
@@ -268,9 +288,25 @@ impl View {
                 }
             }
         };
-        // An engine that takes so long to show one container has other troubles; what is known is still shown.
-        let _ = tokio::time::timeout(PATIENCE, wait).await;
-        Ok(())
+        // The look may never be done: then what it would have shown is not known.
+        let gone = async {
+            loop {
+                if let Trust::Away(reason) = &*trust.borrow_and_update() {
+                    return Error::Away(reason.to_string());
+                }
+                if trust.changed().await.is_err() {
+                    return Error::Away("berth is ending".to_owned());
+                }
+            }
+        };
+        tokio::select! {
+            error = gone => Err(error),
+            done = tokio::time::timeout(PATIENCE, wait) => match (done, about) {
+                (Ok(()), _) | (Err(_), About::All) => Ok(()),
+                (Err(_), About::One(id)) => Err(unseen(id)),
+                (Err(_), About::Of(sandbox)) => Err(unseen(sandbox.as_str())),
+            },
+        }
     }
 
     /// All sandboxes, by ID. Cancel safe.
@@ -278,7 +314,7 @@ impl View {
     /// # Errors
     /// [`Error::Away`] while the engine cannot be reached.
     pub async fn sandboxes(&self) -> Result<Vec<Arc<Sandbox>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::All).await?;
         Ok(self.shared.known().table.sandboxes().cloned().collect())
     }
 
@@ -287,34 +323,34 @@ impl View {
     /// # Errors
     /// [`Error::Away`] while the engine cannot be reached.
     pub async fn containers(&self) -> Result<Vec<Arc<Container>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::All).await?;
         Ok(self.shared.known().table.containers().cloned().collect())
     }
 
     /// One sandbox; `None` when there is none. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show this one.
     pub async fn sandbox(&self, id: &SandboxId) -> Result<Option<Arc<Sandbox>>, Error> {
-        self.settled(Some(id.as_str())).await?;
+        self.settled(About::One(id.as_str())).await?;
         Ok(self.shared.known().table.sandbox(id).cloned())
     }
 
     /// One container; `None` when there is none. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show this one.
     pub async fn container(&self, id: &ContainerId) -> Result<Option<Arc<Container>>, Error> {
-        self.settled(Some(id.as_str())).await?;
+        self.settled(About::One(id.as_str())).await?;
         Ok(self.shared.known().table.container(id).cloned())
     }
 
     /// The containers of a sandbox, also of one that is gone itself. Cancel safe.
     ///
     /// # Errors
-    /// [`Error::Away`] while the engine cannot be reached.
+    /// [`Error::Away`] while the engine cannot be reached, or does not show one that may be of them.
     pub async fn containers_of(&self, sandbox: &SandboxId) -> Result<Vec<Arc<Container>>, Error> {
-        self.settled(None).await?;
+        self.settled(About::Of(sandbox)).await?;
         Ok(self.shared.known().table.containers_of(sandbox))
     }
 
@@ -352,6 +388,23 @@ impl View {
             receiver,
         }
     }
+}
+
+/// Whom a reader asks about.
+#[derive(Debug, Clone, Copy)]
+enum About<'a> {
+    /// Everything.
+    All,
+    /// A sandbox or a container.
+    One(&'a str),
+    /// The containers of a sandbox.
+    Of(&'a SandboxId),
+}
+
+fn unseen(id: &str) -> Error {
+    Error::Away(format!(
+        "it was asked what became of {id}, and has not told within {PATIENCE:?}"
+    ))
 }
 
 /// Waits for the end of an exec.
@@ -451,10 +504,10 @@ impl Keeper {
             }
             let id = self.waiting.swap_remove(at);
             // What was removed since it was marked needs no look.
-            let Some(marks) = known.marked.get(&id).copied() else {
+            let Some(marked) = known.marked.get(&id).copied() else {
                 continue;
             };
-            known.looking.insert(id.clone(), marks);
+            known.looking.insert(id.clone(), marked.last);
             drop(known);
             let runtime = self.runtime.clone();
             self.looks.spawn(async move {
@@ -492,9 +545,10 @@ impl Keeper {
         };
         {
             let mut known = self.shared.known();
-            // Marked again meanwhile: this look may be older than what was done, and another one is queued.
-            if known.marked.get(&id).is_none_or(|marks| *marks <= began) {
-                known.marked.remove(&id);
+            match known.marked.get_mut(&id) {
+                // Marked again meanwhile: this look may be older than what was done, and another one is queued.
+                Some(marked) if marked.last > began => marked.seen = marked.seen.max(began),
+                _ => drop(known.marked.remove(&id)),
             }
         }
         self.shared.tell(changes);

@@ -108,6 +108,14 @@ impl Table {
             .collect()
     }
 
+    /// Whether this is the sandbox, a container of it, or something never seen, which could be one.
+    pub(super) fn may_be_of(&self, id: &str, sandbox: &SandboxId) -> bool {
+        match self.containers.get(&ContainerId::new(id)) {
+            Some(container) => container.sandbox == *sandbox,
+            None => id == sandbox.as_str() || !self.sandboxes.contains_key(&SandboxId::new(id)),
+        }
+    }
+
     /// The IDs of everything, and whether each runs.
     pub(super) fn ids(&self) -> impl Iterator<Item = (&str, bool)> {
         let sandboxes = self

@@ -3,4 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
 mod engine;
+mod leftovers;
 mod view;

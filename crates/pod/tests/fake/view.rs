@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use berth_docker::api::RemoveContainer;
-use berth_fake_engine::{Fault, FaultKind, Loss, Operation, When};
+use berth_fake_engine::{Delay, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
+use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Changes, Notice, View};
 use berth_pod::{Error, Runtime};
@@ -102,6 +103,35 @@ async fn a_reader_sees_what_was_done_before_it_asked() {
 }
 
 #[tokio::test]
+async fn what_happens_while_a_reader_waits_does_not_end_its_wait() {
+    let engine = Engine::new();
+    let runtime = engine.runtime();
+    let view = View::start(runtime.clone());
+    assert!(view.sandboxes().await.unwrap().is_empty());
+    let id = runtime.run_sandbox(&sandbox("web")).await.unwrap();
+    let spec = container("app", "sleep 600");
+    let within = InSandbox::new(&id);
+    let made = runtime.create_container(&spec, &pod("web"), &within).await;
+    let made = made.unwrap();
+    view.mark(made.as_str());
+    assert_eq!(state(&view, &made).await, Some(State::Created));
+    engine.fake.lose_events(u64::MAX);
+    let slow = FaultKind::Delay(Delay::Fixed(Duration::from_millis(200)));
+    engine
+        .fake
+        .add_fault(Fault::on(Operation::InspectContainer, slow));
+    runtime.start_container(&made).await.unwrap();
+    view.mark(made.as_str());
+    let meanwhile = async {
+        // As the event of the start does, which comes later, and the end of another container.
+        view.mark(made.as_str());
+        view.mark_gone("another");
+    };
+    let (runs, ()) = tokio::join!(is_running(&view, &made), meanwhile);
+    assert!(runs, "it was started before the reader asked");
+}
+
+#[tokio::test]
 async fn what_is_done_behind_our_back_is_seen() {
     let engine = Engine::new();
     let runtime = engine.runtime();
@@ -168,6 +198,24 @@ async fn an_engine_that_is_away_is_told_at_once_and_right_again_when_it_is_back(
         matches!(view.sandboxes().await, Ok(all) if all.is_empty())
     })
     .await;
+}
+
+#[tokio::test]
+async fn what_was_not_seen_before_an_outage_is_not_taken_for_missing() {
+    let engine = Engine::new();
+    let runtime = engine.runtime();
+    let view = View::start(runtime.clone());
+    assert!(view.sandboxes().await.unwrap().is_empty());
+    engine.fake.lose_events(u64::MAX);
+    let id = runtime.run_sandbox(&sandbox("web")).await.unwrap();
+    engine.go_away();
+    // Its look cannot be done any more.
+    view.mark(id.as_str());
+    let error = view.sandbox(&id).await.expect_err("nothing is known of it");
+    assert!(matches!(error, Error::Away(_)), "{error:?}");
+    engine.come_back();
+    soon("it is there again", || async { view.away().is_none() }).await;
+    assert!(view.sandbox(&id).await.unwrap().unwrap().running);
 }
 
 #[tokio::test(start_paused = true)]
@@ -269,6 +317,33 @@ async fn one_container_that_the_engine_does_not_show_hides_no_other() {
     // The next event about it, or the check, makes up for it.
     view.mark(container.as_str());
     assert!(is_running(&view, &container).await);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_the_engine_does_not_show_in_time_is_unknown_and_not_as_it_was() {
+    let engine = Engine::new();
+    let state = tempfile::tempdir().unwrap();
+    let pods = Pods::start(engine.client(), state.path().join("logs"));
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let spec = container("app", "sleep 600");
+    let made = pods.create_container(id.clone(), spec).await.unwrap();
+    let seen = pods.view().container(&made).await.unwrap().unwrap();
+    assert_eq!(seen.state, State::Created);
+    engine.fake.add_fault(Fault::on(
+        Operation::InspectContainer,
+        FaultKind::StuckHeaders,
+    ));
+    pods.start_container(made.clone()).await.unwrap();
+    // It runs; to take it for one that never did would be to leave it running.
+    let stop = pods.stop_container(made.clone(), Duration::ZERO).await;
+    assert!(matches!(stop, Err(Error::Away(_))), "{stop:?}");
+    let stop = pods.stop_sandbox(id.clone()).await;
+    assert!(matches!(stop, Err(Error::Away(_))), "{stop:?}");
+    let shown = pods.view().container(&made).await;
+    assert!(matches!(shown, Err(Error::Away(_))), "{shown:?}");
+    // It hides no other.
+    assert_eq!(pods.view().sandboxes().await.unwrap().len(), 1);
+    assert_eq!(pods.view().containers().await.unwrap().len(), 1);
 }
 
 #[tokio::test]

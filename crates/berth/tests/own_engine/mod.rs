@@ -3,6 +3,9 @@
 //! It shares nothing with the host's engine but the kernel: its files are in a directory of its own, it has a bridge of its own, which is
 //! made for it, and it makes no rule of a packet filter. Its containers have the host's network.
 
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -149,6 +152,7 @@ pub(crate) struct Engine {
     directory: tempfile::TempDir,
     dockerd: Option<Child>,
     bridge: Bridge,
+    live_restore: bool,
 }
 
 /// A bridge for one engine. With none an engine deletes the interface `docker0`, be it another engine's.
@@ -204,6 +208,7 @@ impl Engine {
             directory,
             dockerd: None,
             bridge: Bridge::new(),
+            live_restore: false,
         }
     }
 
@@ -244,6 +249,7 @@ impl Engine {
                 "--ip6tables=false",
                 "--ip-forward=false",
             ])
+            .args(self.live_restore.then_some("--live-restore"))
             .stdin(Stdio::null())
             .stdout(log.try_clone().unwrap())
             .stderr(log)
@@ -288,6 +294,37 @@ impl Engine {
         }
     }
 
+    /// From now on its containers run on while it is away, whatever takes it away.
+    pub(crate) async fn keep_containers(&mut self) {
+        self.end(Outage::Restart).await;
+        self.live_restore = true;
+        self.start().await;
+    }
+
+    /// The process of dockerd.
+    pub(crate) fn process(&self) -> u32 {
+        self.dockerd.as_ref().expect("it runs").id()
+    }
+
+    /// What the host still has of containers of these IDs, and of networks and processes of any.
+    pub(crate) fn left_of(&self, ids: &BTreeSet<String>) -> Vec<String> {
+        let directory = self.directory.path();
+        let shims = processes(directory)
+            .into_iter()
+            .filter(|pid| {
+                fs::read_to_string(format!("/proc/{pid}/comm"))
+                    .is_ok_and(|name| name.starts_with("containerd-shim"))
+            })
+            .map(|pid| format!("shim {pid}"));
+        // The empty files that they are mounted on are removed once a minute. The host's own stays.
+        let networks = mounts(&directory.join("x/netns"))
+            .into_iter()
+            .filter(|path| !path.ends_with("default"))
+            .map(|path| format!("network {}", path.display()));
+        let cgroups = cgroups(Path::new("/sys/fs/cgroup"), ids);
+        shims.chain(networks).chain(cgroups).collect()
+    }
+
     pub(crate) async fn outage(&mut self, outage: Outage) {
         self.end(outage).await;
         self.start().await;
@@ -295,7 +332,7 @@ impl Engine {
 
     /// Lets the engine stand still for a while; `meanwhile` is done once it does.
     pub(crate) async fn pause(&self, meanwhile: impl Future<Output = ()>) {
-        let pid = self.dockerd.as_ref().expect("it runs").id();
+        let pid = self.process();
         signal(pid, Signal::STOP);
         tokio::join!(tokio::time::sleep(PAUSE), meanwhile);
         signal(pid, Signal::CONT);
@@ -403,6 +440,26 @@ fn processes(directory: &Path) -> Vec<u32> {
                 .is_ok_and(|line| String::from_utf8_lossy(&line).contains(directory))
         })
         .collect()
+}
+
+/// The cgroups below a directory that are named after one of these.
+fn cgroups(directory: &Path, ids: &BTreeSet<String>) -> Vec<String> {
+    let mut found = Vec::new();
+    let Ok(entries) = fs::read_dir(directory) else {
+        return found;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+            continue;
+        }
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        if ids.iter().any(|id| name.contains(id.as_str())) {
+            found.push(format!("cgroup {}", path.display()));
+        }
+        found.extend(cgroups(&path, ids));
+    }
+    found
 }
 
 fn children(parent: u32) -> Vec<u32> {
