@@ -72,7 +72,12 @@ impl Pods {
         if cni.result(id).is_some() {
             return Ok(());
         }
-        let sandbox = self.0.view.sandbox(id).await?.ok_or_else(|| no_sandbox(id))?;
+        let sandbox = self
+            .0
+            .view
+            .sandbox(id)
+            .await?
+            .ok_or_else(|| no_sandbox(id))?;
         if !sandbox.running || sandbox.process == 0 {
             return Err(Error::Invalid(format!(
                 "the sandbox {id} ended before it could join the network"
@@ -145,7 +150,9 @@ pub(super) async fn keep(pods: Weak<Inner>, mut changes: Changes) {
                 match changes.next().await {
                     None => return false,
                     Some(Notice::Lost) => return true,
-                    Some(Notice::Change(change)) if change.kind == ChangeKind::Deleted => return true,
+                    Some(Notice::Change(change)) if change.kind == ChangeKind::Deleted => {
+                        return true;
+                    }
                     Some(Notice::Change(_)) => {}
                 }
             }
