@@ -123,9 +123,21 @@ pub(crate) struct CriArgs {
     #[arg(long, value_name = "GROUP")]
     pub(crate) socket_group: Option<String>,
 
-    /// The network of pods: docker is the engine's bridge, docker:NAME another network of the engine's.
+    /// The network of pods: docker is the engine's bridge, docker:NAME another network of the engine's, cni that of CNI plugins.
     #[arg(long, value_name = "NETWORK", default_value = "docker")]
     pub(crate) network: String,
+
+    /// Where networks of CNI plugins are described; several in the order of search [default: /etc/cni/net.d]
+    #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
+    pub(crate) cni_conf_dir: Vec<PathBuf>,
+
+    /// Where CNI plugins are; several in the order of search [default: /opt/cni/bin,/usr/lib/cni]
+    #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
+    pub(crate) cni_bin_dir: Vec<PathBuf>,
+
+    /// Where berth keeps who is in which CNI network; on the disk, and for one berth alone [default: /var/lib/berth/cni]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub(crate) cni_cache_dir: Option<PathBuf>,
 
     /// The image of the sandbox, instead of the built-in one.
     #[arg(long, value_name = "IMAGE")]

@@ -1,6 +1,9 @@
 //! `berth cri`: the Container Runtime Interface for an upstream kubelet, until SIGINT or SIGTERM.
 
+use std::path::PathBuf;
+
 use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
+use berth_pod::cni::{Cni, CniOptions};
 use berth_pod::pods::Pods;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -23,10 +26,14 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
                 ),
             )
         })?;
+    let network = network(&args.network)?;
     let options = ServeOptions {
         sandboxes: SandboxDefaults {
             image: args.pod_infra_container_image.clone(),
-            network: network(&args.network)?,
+            network: match &network {
+                Network::Engine(name) => name.clone(),
+                Network::Cni => String::new(),
+            },
         },
         streaming: args.streaming_bind_addr,
     };
@@ -45,7 +52,11 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         other => Failure::new(Code::Failed, other),
     })?;
     tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
-    let pods = Pods::start(docker, args.state_dir.join("logs"));
+    let logs = args.state_dir.join("logs");
+    let pods = match network {
+        Network::Engine(_) => Pods::start(docker, logs),
+        Network::Cni => Pods::start_with_cni(docker, logs, Cni::new(cni_options(args))),
+    };
     notify::ready();
     let ending = async {
         tokio::select! {
@@ -68,16 +79,43 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         })
 }
 
-/// The engine's network of `--network`.
-fn network(text: &str) -> Result<String, Failure> {
+/// Who gives pods their network.
+enum Network {
+    /// The engine's network of that name; empty is its default.
+    Engine(String),
+    /// Plugins.
+    Cni,
+}
+
+/// The network of `--network`.
+fn network(text: &str) -> Result<Network, Failure> {
     match text.split_once(':') {
-        None if text == "docker" => Ok(String::new()),
-        Some(("docker", name)) if !name.is_empty() => Ok(name.to_owned()),
+        None if text == "docker" => Ok(Network::Engine(String::new())),
+        None if text == "cni" => Ok(Network::Cni),
+        Some(("docker", name)) if !name.is_empty() => Ok(Network::Engine(name.to_owned())),
         _ => Err(Failure::new(
             Code::Usage,
             format!(
-                "--network {text:?}: write docker, or docker:NAME for one of the engine's networks"
+                "--network {text:?}: write docker, docker:NAME for one of the engine's networks, or cni for that of CNI plugins"
             ),
         )),
+    }
+}
+
+fn cni_options(args: &CriArgs) -> CniOptions {
+    let defaults = CniOptions::default();
+    CniOptions {
+        conf_dirs: or(&args.cni_conf_dir, defaults.conf_dirs),
+        bin_dirs: or(&args.cni_bin_dir, defaults.bin_dirs),
+        cache_dir: args.cni_cache_dir.clone().unwrap_or(defaults.cache_dir),
+        ..CniOptions::default()
+    }
+}
+
+fn or(given: &[PathBuf], default: Vec<PathBuf>) -> Vec<PathBuf> {
+    if given.is_empty() {
+        default
+    } else {
+        given.to_vec()
     }
 }

@@ -4,6 +4,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use berth_pod::cni::Cidr;
 use berth_pod::observe::{Container, Sandbox};
 use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
@@ -301,7 +302,10 @@ impl RuntimeService for Runtime {
             info.insert("info".to_owned(), shown::sandbox_info(&sandbox));
         }
         Ok(Response::new(v1::PodSandboxStatusResponse {
-            status: Some(shown::sandbox_status(&sandbox)),
+            status: Some(shown::sandbox_status(
+                &sandbox,
+                self.pods.addresses(&sandbox),
+            )),
             info,
             containers_statuses: shown::container_statuses(&containers),
             timestamp: shown::nanos(Some(SystemTime::now())),
@@ -570,7 +574,15 @@ impl RuntimeService for Runtime {
             .and_then(|config| config.network_config)
             .map(|network| network.pod_cidr)
             .unwrap_or_default();
-        if !cidr.is_empty() {
+        if cidr.is_empty() {
+            return Ok(Response::new(v1::UpdateRuntimeConfigResponse {}));
+        }
+        let cidrs = cidr
+            .split(',')
+            .map(|cidr| cidr.trim().parse())
+            .collect::<Result<Vec<Cidr>, _>>()
+            .map_err(|error| Status::invalid_argument(format!("pod_cidr {cidr:?}: {error}")))?;
+        if !self.pods.set_pod_cidrs(cidrs).map_err(status::of)? {
             tracing::info!(%cidr, "the addresses of pods are the engine's network's to give; the range is not used");
         }
         Ok(Response::new(v1::UpdateRuntimeConfigResponse {}))
@@ -589,6 +601,7 @@ impl RuntimeService for Runtime {
             }
         };
         let away = self.not_ready().await;
+        let network = self.pods.network_ready().await;
         let info = match away {
             // Engines have been seen that answer pings and hang at this.
             None => tokio::time::timeout(PING_PATIENCE, self.pods.runtime().info())
@@ -627,7 +640,10 @@ impl RuntimeService for Runtime {
                         "RuntimeReady",
                         away.map(|reason| ("DockerEngineNotReady", reason)),
                     ),
-                    condition("NetworkReady", None),
+                    condition(
+                        "NetworkReady",
+                        network.err().map(|error| (error.reason, error.message)),
+                    ),
                 ],
             }),
             info: verbose,
@@ -676,6 +692,7 @@ impl RuntimeService for Runtime {
         &self,
         _: Request<v1::GetEventsRequest>,
     ) -> Reply<Self::GetContainerEventsStream> {
+        let pods = self.pods.clone();
         let mut changes = self.pods.view().subscribe();
         let (sender, events) = tokio::sync::mpsc::channel(EVENTS);
         // It ends with the client, whose end closes the channel, or with the view.
@@ -709,7 +726,10 @@ impl RuntimeService for Runtime {
                             }
                             .into(),
                             created_at: shown::nanos(Some(change.at)),
-                            pod_sandbox_status: Some(shown::sandbox_status(sandbox)),
+                            pod_sandbox_status: Some(shown::sandbox_status(
+                                sandbox,
+                                pods.addresses(sandbox),
+                            )),
                             containers_statuses: shown::container_statuses(&change.containers),
                         })
                     }

@@ -49,8 +49,8 @@ pub(crate) fn sandbox(sandbox: &Sandbox) -> v1::PodSandbox {
     }
 }
 
-/// The status of a sandbox.
-pub(crate) fn sandbox_status(sandbox: &Sandbox) -> v1::PodSandboxStatus {
+/// The status of a sandbox that has these addresses.
+pub(crate) fn sandbox_status(sandbox: &Sandbox, addresses: Vec<String>) -> v1::PodSandboxStatus {
     let pod_or_node = |host: bool| {
         if host {
             v1::NamespaceMode::Node
@@ -58,6 +58,7 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> v1::PodSandboxStatus {
             v1::NamespaceMode::Pod
         }
     };
+    let mut addresses = addresses.into_iter();
     let options = v1::NamespaceOption {
         network: pod_or_node(sandbox.host_network).into(),
         ipc: pod_or_node(sandbox.host_ipc).into(),
@@ -75,12 +76,8 @@ pub(crate) fn sandbox_status(sandbox: &Sandbox) -> v1::PodSandboxStatus {
         state: sandbox_state(sandbox).into(),
         created_at: nanos(sandbox.created_at),
         network: Some(v1::PodSandboxNetworkStatus {
-            ip: sandbox.ip.clone().unwrap_or_default(),
-            additional_ips: sandbox
-                .additional_ips
-                .iter()
-                .map(|ip| v1::PodIp { ip: ip.clone() })
-                .collect(),
+            ip: addresses.next().unwrap_or_default(),
+            additional_ips: addresses.map(|ip| v1::PodIp { ip }).collect(),
         }),
         linux: Some(v1::LinuxPodSandboxStatus {
             namespaces: Some(v1::Namespace {

@@ -1,6 +1,7 @@
 //! Errors in the interface's words: which code a failure has, and the prefixes by which the kubelet knows some.
 
 use berth_pod::Error;
+use berth_pod::cni::CniError;
 use berth_pod::config::Unsupported;
 use berth_pod::image::{PullError, PullFailure};
 use tonic::{Code, Status};
@@ -25,6 +26,9 @@ pub(crate) fn of(error: Error) -> Status {
         Error::Away(_) => Status::unavailable(text),
         Error::BadReference(_) => Status::invalid_argument(text),
         Error::Pull(error) => pull(error),
+        // No network is there yet: the kubelet tries again.
+        Error::Network(CniError::NotReady(_)) => Status::unavailable(text),
+        Error::Network(_) => Status::unknown(text),
         Error::NoPauseImage(_) | Error::Log(_) => Status::internal(text),
         Error::Docker(docker) => Status::new(docker_code(docker), text),
     }

@@ -56,6 +56,9 @@ pub enum Error {
     /// The container's log cannot be written.
     #[error(transparent)]
     Log(#[from] crate::logs::Error),
+    /// The sandbox cannot join its network, or leave it.
+    #[error(transparent)]
+    Network(#[from] crate::cni::CniError),
     /// The files of an image cannot be mounted.
     #[error("{0}")]
     ImageMount(String),

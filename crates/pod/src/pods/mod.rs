@@ -14,6 +14,7 @@ use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
+use crate::cni::Cni;
 use crate::logs::Logs;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{ContainerId, SandboxId};
@@ -25,6 +26,7 @@ mod containers;
 mod exec;
 mod limits;
 mod logging;
+mod network;
 mod processes;
 mod sandboxes;
 mod usage;
@@ -45,11 +47,13 @@ struct Inner {
     work: TaskTracker,
     turns: Turns,
     meter: Arc<Meter>,
+    /// The pods' network, where it is not the engine's.
+    cni: Option<Cni>,
     /// Where the records of logs are.
     log_state: PathBuf,
     logs: OnceCell<Logs>,
     /// What goes on by itself for as long as there are pods.
-    keepers: OnceLock<[AbortOnDrop; 2]>,
+    keepers: OnceLock<Vec<AbortOnDrop>>,
 }
 
 /// A task that ends with its owner.
@@ -66,7 +70,18 @@ impl Pods {
     /// Begins to look at the engine, and to write the logs of the containers that have a file of their own. `log_state` is a directory for one
     /// small record for each such container, which should be in memory. It is for one process at a time, and tells the next what it takes over.
     /// Must be called within a tokio runtime.
+    ///
+    /// Pods join the engine's networks.
     pub fn start(docker: Docker, log_state: PathBuf) -> Self {
+        Self::start_on(docker, log_state, None)
+    }
+
+    /// As [`Self::start`], with pods that join the network of CNI plugins. Sandboxes that have gone are taken out of it.
+    pub fn start_with_cni(docker: Docker, log_state: PathBuf, cni: Cni) -> Self {
+        Self::start_on(docker, log_state, Some(cni))
+    }
+
+    fn start_on(docker: Docker, log_state: PathBuf, cni: Option<Cni>) -> Self {
         let owner = log_state.display().to_string();
         let runtime = Arc::new(Runtime::new(docker).with_owner(owner));
         let view = View::start(runtime.clone());
@@ -78,16 +93,20 @@ impl Pods {
             work: TaskTracker::new(),
             turns: Turns::default(),
             meter,
+            cni,
             log_state,
             logs: OnceCell::new(),
             keepers: OnceLock::new(),
         }));
         let log_keeper = tokio::spawn(logging::keep(Arc::downgrade(&pods.0)));
+        let mut keepers = vec![AbortOnDrop(log_keeper), AbortOnDrop(meter_keeper)];
+        if pods.0.cni.is_some() {
+            let changes = pods.0.view.subscribe();
+            let keeper = tokio::spawn(network::keep(Arc::downgrade(&pods.0), changes));
+            keepers.push(AbortOnDrop(keeper));
+        }
         // Set once, here.
-        let _ = pods
-            .0
-            .keepers
-            .set([log_keeper, meter_keeper].map(AbortOnDrop));
+        let _ = pods.0.keepers.set(keepers);
         pods
     }
 

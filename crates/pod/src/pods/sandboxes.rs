@@ -5,6 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Pods;
+use super::network::NO_NETWORK;
+use crate::cni::CniError;
 use crate::runtime::Error;
 use crate::spec::{SandboxId, SandboxSpec};
 
@@ -29,9 +31,30 @@ impl Pods {
                     )));
                 }
             }
-            let id = pods.0.runtime.run_sandbox(&spec).await?;
+            let Some(cni) = pods.0.cni.as_ref().filter(|_| !spec.host_network) else {
+                let id = pods.0.runtime.run_sandbox(&spec).await?;
+                pods.0.view.mark(id.as_str());
+                return Ok(id);
+            };
+            // Known before anything is made.
+            cni.status().await.map_err(CniError::NotReady)?;
+            let made = SandboxSpec {
+                network: NO_NETWORK.to_owned(),
+                ports: Vec::new(),
+                ..spec.clone()
+            };
+            let id = pods.0.runtime.run_sandbox(&made).await?;
             pods.0.view.mark(id.as_str());
-            Ok(id)
+            match pods.join(cni, &spec, &id).await {
+                Ok(()) => Ok(id),
+                Err(error) => {
+                    if let Err(undo) = pods.0.runtime.remove_sandbox(&id).await {
+                        tracing::warn!(sandbox = %id, error = %undo, "a sandbox that could not join its network is left");
+                    }
+                    pods.0.view.mark_gone(id.as_str());
+                    Err(error)
+                }
+            }
         })
         .await
     }
@@ -45,7 +68,7 @@ impl Pods {
         let pods = self.clone();
         self.carry(async move {
             let Some(turn) = pods.turn_of(&id).await? else {
-                return Ok(());
+                return pods.leave(&id).await;
             };
             pods.stop_all(&id).await?;
             drop(turn);
@@ -62,7 +85,7 @@ impl Pods {
         let pods = self.clone();
         self.carry(async move {
             let Some(turn) = pods.turn_of(&id).await? else {
-                return Ok(());
+                return pods.leave(&id).await;
             };
             let mut work = JoinSet::new();
             for container in pods.0.view.containers_of(&id).await? {
@@ -70,6 +93,8 @@ impl Pods {
                 work.spawn(async move { pods.remove_now(&container.id).await });
             }
             all(work).await?;
+            // While the sandbox is there, somebody asks again.
+            pods.leave(&id).await?;
             pods.0.runtime.remove_sandbox(&id).await?;
             pods.0.view.mark_gone(id.as_str());
             drop(turn);
@@ -103,6 +128,8 @@ impl Pods {
             }
         }
         all(work).await?;
+        // The sandbox ends also when it cannot leave its network; without it, the next try has less to undo.
+        let left = self.leave(id).await;
         if self
             .0
             .view
@@ -113,7 +140,7 @@ impl Pods {
             self.0.runtime.stop_sandbox(id).await?;
             self.0.view.mark(id.as_str());
         }
-        Ok(())
+        left
     }
 }
 
