@@ -72,4 +72,4 @@ macro_rules! targets {
     };
 }
 
-targets! { observed, request_label, log_records, log_lines, cgroup_files, mount_table, passwd, }
+targets! { observed, request_label, log_records, log_lines, cgroup_files, mount_table, passwd, cni_result, cni_network, }

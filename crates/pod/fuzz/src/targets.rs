@@ -1,7 +1,7 @@
 //! What is fuzzed: each function feeds one reader of the pod runtime with bytes of an outsider and checks what must hold for any bytes.
 //!
-//! The outsiders are whoever else makes containers on the engine (labels), a container (its log, its cgroup's texts by what it does) and an
-//! image's author (its users). cargo-fuzz runs the functions with coverage; `tests/fuzz_corpus.rs` of berth-pod runs them over the kept
+//! The outsiders are whoever else makes containers on the engine (labels), a container (its log, its cgroup's texts by what it does), an image's
+//! author (its users), and a network's plugins and whoever configures it. cargo-fuzz runs the functions with coverage; `tests/fuzz_corpus.rs` of berth-pod runs them over the kept
 //! corpus and mutations of it on stable.
 
 #![allow(dead_code, reason = "each fuzz target uses one")]
@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use berth_docker::model::{ContainerInspect, TextMap};
+use berth_pod::cni::{CniResult, Network, Version};
 use berth_pod::labels;
 use berth_pod::logs::line::{self, Encoder};
 use berth_pod::logs::record::{self, Decoded, MAX_RECORD, Record};
@@ -258,5 +259,53 @@ pub(crate) fn passwd(data: &[u8]) {
     }
     if user.is_empty() || user.parse::<i64>().is_ok() {
         assert!(found.is_some());
+    }
+}
+
+/// What a CNI plugin gives: refused, or what it says of addresses fits together and reads back as the same.
+pub(crate) fn cni_result(data: &[u8]) {
+    let Ok(result) = CniResult::parse(data, Version::NEWEST) else {
+        return;
+    };
+    for address in result.addresses() {
+        let most = if address.address.address.is_ipv4() {
+            32
+        } else {
+            128
+        };
+        assert!(address.address.prefix <= most);
+        assert!(
+            address
+                .interface
+                .is_none_or(|index| index < result.interfaces().len())
+        );
+    }
+    for ip in result.ip().iter().chain(result.additional_ips()) {
+        let is_it = |address: &berth_pod::cni::Address| address.address.address == *ip;
+        assert!(result.addresses().iter().any(is_it));
+    }
+    assert!(result.json().contains_key("cniVersion"));
+    let again = serde_json::to_vec(result.json()).unwrap();
+    assert_eq!(CniResult::parse(&again, Version::OLDEST).unwrap(), result);
+}
+
+/// The configuration of a network: refused, or no name in it leads out of a directory, and it reads back as the same network.
+pub(crate) fn cni_network(data: &[u8]) {
+    let Ok(network) = Network::parse(data) else {
+        return;
+    };
+    assert!((Version::OLDEST..=Version::NEWEST).contains(&network.version()));
+    let names = network.plugins().iter().map(|plugin| plugin.kind());
+    for name in names.chain([network.name()]) {
+        assert!(!name.is_empty() && !name.starts_with('.') && !name.contains(['/', '\0']));
+    }
+    if !network.plugins().is_empty() {
+        let again = serde_json::to_vec(&network.to_json()).unwrap();
+        let again = Network::parse(&again).unwrap();
+        assert_eq!(
+            (again.name(), again.version()),
+            (network.name(), network.version())
+        );
+        assert_eq!(again.plugins(), network.plugins());
     }
 }
