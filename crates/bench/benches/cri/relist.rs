@@ -12,8 +12,8 @@ use crate::rate::at_once;
 const PODS: usize = 50;
 /// Between two looks, as the kubelet's PLEG.
 const PERIOD: Duration = Duration::from_secs(1);
-/// How long each part takes.
-const WHILE: Duration = Duration::from_secs(30);
+/// How many looks there are; as long nothing is asked before them.
+const LOOKS: u32 = 30;
 
 pub(crate) async fn measure(load: &Load, server: Option<Process>, engine: Option<Process>) {
     let pods = at_once(PODS, async |_| load.start().await).await;
@@ -25,33 +25,33 @@ pub(crate) async fn measure(load: &Load, server: Option<Process>, engine: Option
     // What was begun by the starts has ended.
     tokio::time::sleep(PERIOD * 3).await;
     let before = cpu();
-    tokio::time::sleep(WHILE).await;
+    tokio::time::sleep(PERIOD * LOOKS).await;
     let idle = cpu();
-    let begun = Instant::now();
+    let looking = Instant::now();
     let mut ticks = tokio::time::interval(PERIOD);
-    let mut looks = 0;
     let mut longest = Duration::ZERO;
-    while begun.elapsed() < WHILE {
+    for _ in 0..LOOKS {
         ticks.tick().await;
-        let look_begun = Instant::now();
+        let begun = Instant::now();
         look(load, &pods).await;
-        longest = longest.max(look_begun.elapsed());
-        looks += 1;
+        longest = longest.max(begun.elapsed());
     }
-    let after = cpu();
-    println!("with {PODS} pods, {looks} looks in {WHILE:?}, the longest {longest:.2?}:");
+    // The last has its second too.
+    ticks.tick().await;
+    let (looking, after) = (looking.elapsed(), cpu());
+    println!("with {PODS} pods, {LOOKS} looks in {looking:.1?}, the longest {longest:.2?}:");
     for (index, (name, _)) in processes.iter().enumerate() {
         let (Some(before), Some(idle), Some(after)) = (before[index], idle[index], after[index])
         else {
             println!("{name:<34} cannot be seen from here");
             continue;
         };
-        let share = |time: Duration| 100.0 * time.as_secs_f64() / WHILE.as_secs_f64();
+        let share = |used: Duration, of: Duration| 100.0 * used.as_secs_f64() / of.as_secs_f64();
         println!(
             "{:<34} {:>8.2} %  idle {:.2} %",
             format!("CPU of {name}"),
-            share(after - idle),
-            share(idle - before)
+            share(after - idle, looking),
+            share(idle - before, PERIOD * LOOKS)
         );
     }
     at_once(PODS, async |number| load.remove(&pods[number]).await).await;
