@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
 use berth_pod::cni::{Cni, CniOptions};
 use berth_pod::pods::Pods;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{CriArgs, EngineArgs};
@@ -37,6 +38,7 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         },
         streaming: args.streaming_bind_addr,
     };
+    raise_descriptor_limit();
     let (docker, source) = engine::client(engine)?;
     // Before the socket is there, so that no signal can leave it behind.
     let (mut interrupt, mut terminate) = (
@@ -77,6 +79,18 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
                 ),
             )
         })
+}
+
+/// Allows as many descriptors as may be had: each container with a log takes two, and where nobody asked for more there are 1,024 in all.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(%error, "the limit of descriptors stays as it is: {:?}", limit.current);
+    }
 }
 
 /// Who gives pods their network.

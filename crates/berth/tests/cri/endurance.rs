@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::kubelet::{IDLE, Kubelet};
 use crate::server::Server;
@@ -31,6 +32,7 @@ const GROWTH: u64 = 1024;
 const AT_ONCE: usize = 6;
 
 pub(crate) async fn a_thousand_pods(server: &mut Server, directory: &Path) {
+    raise_limit();
     server.start();
     let kubelet = Kubelet::new(server.socket(), &directory.join("pods"));
     kubelet.connect().await;
@@ -50,11 +52,11 @@ pub(crate) async fn a_thousand_pods(server: &mut Server, directory: &Path) {
         .await;
     let ready = begun.elapsed();
     assert_eq!(containers.len(), PODS);
-    let sandboxes = median(async || {
+    let sandboxes = fastest(async || {
         assert_eq!(kubelet.sandboxes().await.unwrap().len(), PODS);
     })
     .await;
-    let containers = median(async || {
+    let containers = fastest(async || {
         assert_eq!(kubelet.containers().await.unwrap().len(), PODS);
     })
     .await;
@@ -107,6 +109,16 @@ pub(crate) async fn many_cycles(server: &mut Server, directory: &Path) {
     );
 }
 
+/// The engine is in this process, and has a connection for each log.
+fn raise_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    setrlimit(Resource::Nofile, raised).unwrap();
+}
+
 /// A pod comes and goes.
 async fn cycle(kubelet: &Kubelet, number: usize) {
     let pod = format!("cycle-{number}");
@@ -132,15 +144,15 @@ async fn at_once(count: usize, work: impl AsyncFn(usize)) {
     join_all(workers).await;
 }
 
-async fn median(call: impl AsyncFn()) -> Duration {
-    let mut times = Vec::new();
+/// The least time of many: others may keep the machine busy.
+async fn fastest(call: impl AsyncFn()) -> Duration {
+    let mut least = Duration::MAX;
     for _ in 0..21 {
         let begun = Instant::now();
         call().await;
-        times.push(begun.elapsed());
+        least = least.min(begun.elapsed());
     }
-    times.sort();
-    times[times.len() / 2]
+    least
 }
 
 /// The resident memory of berth, in KiB.

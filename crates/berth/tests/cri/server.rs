@@ -56,7 +56,11 @@ impl Server {
             .append(true)
             .open(self.output())
             .unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_berth"));
+        // With fewer descriptors than it needs, as the 1,024 of a login shell can be.
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", "ulimit -S -n 256 && exec \"$@\"", "sh"])
+            .arg(env!("CARGO_BIN_EXE_berth"));
         for name in [
             "DOCKER_HOST",
             "DOCKER_CONTEXT",
