@@ -1,7 +1,5 @@
 //! `berth cri`: the Container Runtime Interface for an upstream kubelet, until SIGINT or SIGTERM.
 
-use std::path::PathBuf;
-
 use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
 use berth_pod::cni::{Cni, CniOptions};
 use berth_pod::pods::Pods;
@@ -27,14 +25,11 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
                 ),
             )
         })?;
-    let network = network(&args.network)?;
+    let (network, cni) = network(args)?;
     let options = ServeOptions {
         sandboxes: SandboxDefaults {
             image: args.pod_infra_container_image.clone(),
-            network: match &network {
-                Network::Engine(name) => name.clone(),
-                Network::Cni => String::new(),
-            },
+            network,
         },
         streaming: args.streaming_bind_addr,
     };
@@ -54,11 +49,7 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         other => Failure::new(Code::Failed, other),
     })?;
     tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
-    let logs = args.state_dir.join("logs");
-    let pods = match network {
-        Network::Engine(_) => Pods::start(docker, logs),
-        Network::Cni => Pods::start_with_cni(docker, logs, Cni::new(cni_options(args))),
-    };
+    let pods = Pods::start(docker, args.state_dir.join("logs"), cni);
     notify::ready();
     let ending = async {
         tokio::select! {
@@ -93,43 +84,49 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// Who gives pods their network.
-enum Network {
-    /// The engine's network of that name; empty is its default.
-    Engine(String),
-    /// Plugins.
-    Cni,
-}
-
-/// The network of `--network`.
-fn network(text: &str) -> Result<Network, Failure> {
-    match text.split_once(':') {
-        None if text == "docker" => Ok(Network::Engine(String::new())),
-        None if text == "cni" => Ok(Network::Cni),
-        Some(("docker", name)) if !name.is_empty() => Ok(Network::Engine(name.to_owned())),
-        _ => Err(Failure::new(
+/// What `--network` says: the engine's network of pods, of which empty is its default, or that of CNI plugins.
+fn network(args: &CriArgs) -> Result<(String, Option<Cni>), Failure> {
+    let name = match args.network.split_once(':') {
+        None if args.network == "cni" => return Ok((String::new(), Some(cni(args)))),
+        None if args.network == "docker" => "",
+        Some(("docker", name)) if !name.is_empty() => name,
+        _ => {
+            return Err(Failure::new(
+                Code::Usage,
+                format!(
+                    "--network {:?}: write docker, docker:NAME for one of the engine's networks, or cni for that of CNI plugins",
+                    args.network
+                ),
+            ));
+        }
+    };
+    let without_effect = [
+        ("--cni-conf-dir", !args.cni_conf_dir.is_empty()),
+        ("--cni-bin-dir", !args.cni_bin_dir.is_empty()),
+        ("--cni-cache-dir", args.cni_cache_dir.is_some()),
+    ];
+    match without_effect.iter().find(|(_, given)| *given) {
+        Some((flag, _)) => Err(Failure::new(
             Code::Usage,
             format!(
-                "--network {text:?}: write docker, docker:NAME for one of the engine's networks, or cni for that of CNI plugins"
+                "{flag}: with --network {} no CNI plugin is run; write --network cni",
+                args.network
             ),
         )),
+        None => Ok((name.to_owned(), None)),
     }
 }
 
-fn cni_options(args: &CriArgs) -> CniOptions {
-    let defaults = CniOptions::default();
-    CniOptions {
-        conf_dirs: or(&args.cni_conf_dir, defaults.conf_dirs),
-        bin_dirs: or(&args.cni_bin_dir, defaults.bin_dirs),
-        cache_dir: args.cni_cache_dir.clone().unwrap_or(defaults.cache_dir),
-        ..CniOptions::default()
+fn cni(args: &CriArgs) -> Cni {
+    let mut options = CniOptions::default();
+    if !args.cni_conf_dir.is_empty() {
+        options.conf_dirs.clone_from(&args.cni_conf_dir);
     }
-}
-
-fn or(given: &[PathBuf], default: Vec<PathBuf>) -> Vec<PathBuf> {
-    if given.is_empty() {
-        default
-    } else {
-        given.to_vec()
+    if !args.cni_bin_dir.is_empty() {
+        options.bin_dirs.clone_from(&args.cni_bin_dir);
     }
+    if let Some(dir) = &args.cni_cache_dir {
+        options.cache_dir.clone_from(dir);
+    }
+    Cni::new(options)
 }

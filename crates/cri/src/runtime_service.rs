@@ -695,7 +695,7 @@ impl RuntimeService for Runtime {
         let pods = self.pods.clone();
         let mut changes = self.pods.view().subscribe();
         let (sender, events) = tokio::sync::mpsc::channel(EVENTS);
-        // It ends with the client, whose end closes the channel, or with the view.
+        // It ends with the client, whose end closes the channel.
         self.tasks.spawn(async move {
             loop {
                 let notice = tokio::select! {

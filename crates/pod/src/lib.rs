@@ -1,7 +1,8 @@
 //! Kubernetes pods on one Docker Engine: sandboxes, containers, images.
 //!
 //! This crate has a vocabulary of its own ([`spec`]); neither the kubelet's types nor Docker's JSON cross its edge. What the engine has is
-//! read back from labels ([`observe`]); there is no other record.
+//! read back from labels ([`observe`]). On the host there are two records beside them: how far each log has come ([`logs`]), and who is in which
+//! network of plugins ([`cni`]).
 
 pub mod cni;
 pub mod config;

@@ -91,7 +91,10 @@ impl Error {
 
     /// Whether asking again without a change of the spec cannot help.
     pub fn is_config(&self) -> bool {
-        !matches!(self, Self::Docker(_) | Self::Pull(_) | Self::Away(_))
+        !matches!(
+            self,
+            Self::Docker(_) | Self::Pull(_) | Self::Away(_) | Self::Network(_)
+        )
     }
 }
 

@@ -61,7 +61,7 @@ fn arguments() -> Option<Arguments> {
 
 fn main() {
     let Some(arguments) = arguments() else {
-        println!("not measured: --cri names no server; see the head of benches/cri.rs");
+        println!("not measured: --cri names no server; see the head of benches/cri/main.rs");
         return;
     };
     tokio::runtime::Builder::new_current_thread()

@@ -89,7 +89,11 @@ fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnc
                 }
             });
         }
-        let pods = Pods::start(builder.build().unwrap(), directory.path().join("logs"));
+        let pods = Pods::start(
+            builder.build().unwrap(),
+            directory.path().join("logs"),
+            None,
+        );
         let path = directory.path().join("cri.sock");
         let (listener, socket) = listen(&Listen {
             path: path.clone(),

@@ -71,17 +71,8 @@ impl Pods {
     /// small record for each such container, which should be in memory. It is for one process at a time, and tells the next what it takes over.
     /// Must be called within a tokio runtime.
     ///
-    /// Pods join the engine's networks.
-    pub fn start(docker: Docker, log_state: PathBuf) -> Self {
-        Self::start_on(docker, log_state, None)
-    }
-
-    /// As [`Self::start`], with pods that join the network of CNI plugins. Sandboxes that have gone are taken out of it.
-    pub fn start_with_cni(docker: Docker, log_state: PathBuf, cni: Cni) -> Self {
-        Self::start_on(docker, log_state, Some(cni))
-    }
-
-    fn start_on(docker: Docker, log_state: PathBuf, cni: Option<Cni>) -> Self {
+    /// With `cni`, pods join the network of its plugins instead of the engine's, and those that have gone are taken out of it.
+    pub fn start(docker: Docker, log_state: PathBuf, cni: Option<Cni>) -> Self {
         let owner = log_state.display().to_string();
         let runtime = Arc::new(Runtime::new(docker).with_owner(owner));
         let view = View::start(runtime.clone());

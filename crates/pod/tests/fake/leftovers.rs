@@ -28,7 +28,7 @@ async fn containers_that_an_earlier_berth_looked_into_images_with_are_removed_an
     let another = create("another's").await;
     engine.go_away();
     // One that cannot do it at once.
-    let pods = Pods::start(engine.client(), mine);
+    let pods = Pods::start(engine.client(), mine, None);
     soon("it is away", async || pods.view().away().is_some()).await;
     engine.come_back();
     let all = ListContainers {

@@ -13,7 +13,7 @@ use berth_pod::{Error, Runtime};
 
 use crate::engine::{Engine, container, pod, sandbox, soon};
 
-const FORCE: RemoveContainer = RemoveContainer {
+pub(crate) const FORCE: RemoveContainer = RemoveContainer {
     force: true,
     volumes: true,
     link: false,
@@ -323,7 +323,7 @@ async fn one_container_that_the_engine_does_not_show_hides_no_other() {
 async fn what_the_engine_does_not_show_in_time_is_unknown_and_not_as_it_was() {
     let engine = Engine::new();
     let state = tempfile::tempdir().unwrap();
-    let pods = Pods::start(engine.client(), state.path().join("logs"));
+    let pods = Pods::start(engine.client(), state.path().join("logs"), None);
     let id = pods.run_sandbox(sandbox("web")).await.unwrap();
     let spec = container("app", "sleep 600");
     let made = pods.create_container(id.clone(), spec).await.unwrap();
