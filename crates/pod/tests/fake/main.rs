@@ -4,4 +4,5 @@
 
 mod engine;
 mod leftovers;
+mod network;
 mod view;
