@@ -8,6 +8,7 @@ mod image_service;
 mod listen;
 pub mod notify;
 mod runtime_service;
+mod secrets;
 mod server;
 mod sessions;
 mod shown;
