@@ -3,6 +3,7 @@
 //! Translates calls of the interface into those of `berth-pod`, and what that knows back. Refuses to know Docker: no type of its API is here,
 //! and no decision about a pod.
 
+mod authority;
 mod deadline;
 mod image_service;
 mod listen;

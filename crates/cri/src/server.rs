@@ -22,6 +22,7 @@ use tonic::body::Body;
 use tonic::service::Routes;
 use tower_service::Service as _;
 
+use crate::authority::Tolerant;
 use crate::deadline;
 use crate::image_service::Images;
 use crate::runtime_service::{Runtime, SandboxDefaults};
@@ -141,7 +142,7 @@ async fn connection(stream: UnixStream, routes: Routes) {
     let served = http2::Builder::new(TokioExecutor::new())
         .timer(TokioTimer::new())
         .max_concurrent_streams(CALLS)
-        .serve_connection(TokioIo::new(stream), service)
+        .serve_connection(TokioIo::new(Tolerant::new(stream)), service)
         .await;
     if let Err(error) = served {
         tracing::debug!(%error, "a client's connection ended");

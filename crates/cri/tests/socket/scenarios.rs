@@ -5,6 +5,8 @@ use std::time::{Duration, Instant};
 
 use berth_cri::v1;
 use berth_fake_engine::FakeEngine;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::UnixStream;
 use tonic::{Code, Request, Status};
 
 use crate::server::{IMAGE, Server};
@@ -224,6 +226,61 @@ pub(crate) async fn the_runtime_says_who_it_is_and_that_it_is_ready(server: &mut
     );
     assert_eq!(reply.runtime_handlers[0].name, "");
     assert!(reply.info.contains_key("engine"), "{:?}", reply.info);
+}
+
+/// A client in the manner of gRPC's C core and of grpc-java, which name the server by the path of its socket.
+pub(crate) async fn a_client_may_name_the_server_by_its_path(server: &mut Server) {
+    const HEADERS: u8 = 1;
+    const DATA: u8 = 0;
+    const END_STREAM: u8 = 1;
+    const END_HEADERS: u8 = 4;
+    let frame = |kind: u8, flags: u8, stream: u8, payload: &[u8]| {
+        let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+        [&length[1..], &[kind, flags, 0, 0, 0, stream], payload].concat()
+    };
+    // Without an index: a number of HPACK's static table, or 0 and a name.
+    let field = |name: u8, value: &str| {
+        let length = u8::try_from(value.len()).unwrap();
+        [&[name, length], value.as_bytes()].concat()
+    };
+    let path = server.directory.path().join("cri.sock");
+    let block = [
+        vec![0x83, 0x86],
+        field(1, path.to_str().unwrap()),
+        field(4, "/runtime.v1.RuntimeService/Version"),
+        [
+            &b"\x00\x0ccontent-type"[..],
+            &field(0, "application/grpc")[1..],
+        ]
+        .concat(),
+        [&b"\x00\x02te"[..], &field(0, "trailers")[1..]].concat(),
+    ]
+    .concat();
+    let mut socket = UnixStream::connect(&path).await.unwrap();
+    let sent = [
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec(),
+        frame(4, 0, 0, &[]),
+        frame(HEADERS, END_HEADERS, 1, &block),
+        frame(DATA, END_STREAM, 1, &[0; 5]),
+    ]
+    .concat();
+    socket.write_all(&sent).await.unwrap();
+    let mut head = [0; 9];
+    let answer = loop {
+        socket.read_exact(&mut head).await.unwrap();
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+        socket.read_exact(&mut payload).await.unwrap();
+        match (head[3], head[8]) {
+            (DATA, 1) => break payload,
+            (3 | 7, _) => panic!("the stream was reset"),
+            _ => {}
+        }
+    };
+    let answer = String::from_utf8_lossy(&answer);
+    assert!(
+        answer.contains("0.1.0") && answer.contains("docker"),
+        "{answer}"
+    );
 }
 
 pub(crate) async fn a_pod_lives_from_run_to_remove(server: &mut Server) {
@@ -753,6 +810,9 @@ pub(crate) async fn an_engine_that_is_away(server: &mut Server) {
         tokio::time::sleep(Duration::from_millis(10)).await;
     };
     assert!(!condition.message.is_empty());
+    // The first that crictl asks, before it can ask for the reason.
+    let version = server.runtime.version(v1::VersionRequest::default()).await;
+    assert_eq!(version.unwrap().into_inner().version, "0.1.0");
     let begun = Instant::now();
     let error = sandbox_status(server, &sandbox).await.unwrap_err();
     assert_eq!(error.code(), Code::Unavailable, "{error}");
