@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use berth_pod::cni::Cidr;
+use berth_pod::engine::EngineInfo;
 use berth_pod::observe::{Container, Sandbox};
 use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
@@ -25,6 +26,9 @@ const KUBELET_API_VERSION: &str = "0.1.0";
 const RUNTIME_NAME: &str = "docker";
 /// The version of the interface.
 const API_VERSION: &str = "v1";
+
+/// Stands for the version of an engine that has not answered since berth was started; the kubelet parses it.
+const UNKNOWN_VERSION: &str = "0.0.0-unknown";
 
 /// How long the question may take whether the engine is ready.
 const PING_PATIENCE: Duration = Duration::from_secs(2);
@@ -164,6 +168,14 @@ impl Runtime {
             .ok_or_else(|| Status::not_found(format!("there is no sandbox {id}")))
     }
 
+    /// What the engine says of itself, if it answers soon: some have been seen that answer pings and hang at this.
+    async fn engine_info(&self) -> Option<Arc<EngineInfo>> {
+        tokio::time::timeout(PING_PATIENCE, self.pods.runtime().info())
+            .await
+            .ok()?
+            .ok()
+    }
+
     /// Why pods cannot be run at the moment.
     async fn not_ready(&self) -> Option<String> {
         if let Some(reason) = self.pods.view().away() {
@@ -238,11 +250,17 @@ fn not_offered(what: &str, why: &str) -> Status {
 #[tonic::async_trait]
 impl RuntimeService for Runtime {
     async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
-        let version = self.pods.runtime().version().await.map_err(status::of)?;
+        // Clients ask this before anything else, so that it must not fail while the engine is away: they could not hear why.
+        let engine = self.engine_info().await;
+        let engine = engine.or_else(|| self.pods.runtime().last_info());
+        let version = engine.map_or_else(
+            || UNKNOWN_VERSION.to_owned(),
+            |info| plain_version(&info.version),
+        );
         Ok(Response::new(v1::VersionResponse {
             version: KUBELET_API_VERSION.to_owned(),
             runtime_name: RUNTIME_NAME.to_owned(),
-            runtime_version: plain_version(&version),
+            runtime_version: version,
             runtime_api_version: API_VERSION.to_owned(),
         }))
     }
@@ -603,11 +621,7 @@ impl RuntimeService for Runtime {
         let away = self.not_ready().await;
         let network = self.pods.network_ready().await;
         let info = match away {
-            // Engines have been seen that answer pings and hang at this.
-            None => tokio::time::timeout(PING_PATIENCE, self.pods.runtime().info())
-                .await
-                .ok()
-                .and_then(Result::ok),
+            None => self.engine_info().await,
             Some(_) => None,
         };
         let handlers = info.iter().flat_map(|info| info.handlers());

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use berth_docker::Docker;
@@ -97,31 +97,52 @@ fn features(text: &str) -> RuntimeFeatures {
     }
 }
 
-/// The last answer.
+/// The last answer, and since when it counts.
 #[derive(Debug, Default)]
-pub(crate) struct InfoCache(Mutex<Option<(Instant, Arc<EngineInfo>)>>);
+pub(crate) struct InfoCache(Mutex<Option<Kept>>);
+
+#[derive(Debug)]
+struct Kept {
+    info: Arc<EngineInfo>,
+    /// `None` when the engine may be another one since.
+    at: Option<Instant>,
+}
 
 impl InfoCache {
     /// The kept answer, or a new one.
     pub(crate) async fn get(&self, docker: &Docker) -> Result<Arc<EngineInfo>, Error> {
-        if let Some(info) = self.kept() {
+        if let Some(info) = self.fresh() {
             return Ok(info);
         }
         let info = Arc::new(EngineInfo::of(docker.info().await?));
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some((Instant::now(), info.clone()));
+        *self.lock() = Some(Kept {
+            info: info.clone(),
+            at: Some(Instant::now()),
+        });
         Ok(info)
     }
 
-    fn kept(&self) -> Option<Arc<EngineInfo>> {
-        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let (at, info) = kept.as_ref()?;
-        (at.elapsed() < KEPT_FOR).then(|| info.clone())
+    fn fresh(&self) -> Option<Arc<EngineInfo>> {
+        let kept = self.lock();
+        let kept = kept.as_ref()?;
+        (kept.at?.elapsed() < KEPT_FOR).then(|| kept.info.clone())
     }
 
-    /// Forgets the answer: the engine may be another one.
+    /// The last answer, however old; `None` before the first.
+    pub(crate) fn last(&self) -> Option<Arc<EngineInfo>> {
+        self.lock().as_ref().map(|kept| kept.info.clone())
+    }
+
+    /// The next question goes to the engine: it may be another one.
     pub(crate) fn forget(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        if let Some(kept) = self.lock().as_mut() {
+            kept.at = None;
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Kept>> {
+        // What it holds is replaced as a whole.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -173,12 +173,9 @@ impl Runtime {
         self.info.get(&self.docker).await
     }
 
-    /// The engine's version, as text.
-    ///
-    /// # Errors
-    /// When the engine does not answer.
-    pub async fn version(&self) -> Result<String, Error> {
-        Ok(self.docker.version().await?.version)
+    /// What the engine said of itself when it was last asked, which may be long ago and another engine; `None` before it has ever answered.
+    pub fn last_info(&self) -> Option<Arc<EngineInfo>> {
+        self.info.last()
     }
 
     /// Forgets what the engine said of itself: it may have been replaced.
