@@ -66,7 +66,8 @@ pub(crate) struct Inner {
 #[derive(Default)]
 struct Tasks {
     next: u64,
-    connections: HashMap<u64, AbortHandle>,
+    /// `None` until its task has been spawned.
+    connections: HashMap<u64, Option<AbortHandle>>,
     /// Requests that go on without their client; a restart ends them.
     requests: Vec<AbortHandle>,
     others: Vec<AbortHandle>,
@@ -138,27 +139,39 @@ impl Inner {
 
     /// Serves a connection in a task of its own. Must be called inside a tokio runtime.
     pub(crate) fn accept(self: &Arc<Self>, stream: Box<dyn crate::wire::Stream>) {
-        let mut tasks = lock(&self.tasks);
-        if self.down.load(Ordering::SeqCst) {
-            return;
-        }
-        tasks.next += 1;
-        let number = tasks.next;
+        let number = {
+            let mut tasks = lock(&self.tasks);
+            if self.down.load(Ordering::SeqCst) {
+                return;
+            }
+            tasks.next += 1;
+            let number = tasks.next;
+            tasks.connections.insert(number, None);
+            number
+        };
         let inner = Arc::clone(self);
         let guard = ConnectionGuard {
             inner: Arc::clone(self),
             number,
         };
+        // Without the lock: a runtime that ends drops the task, and with it the guard, before this returns.
         let task = tokio::spawn(async move {
             let _guard = guard;
             server::serve(inner, stream).await;
         });
-        tasks.connections.insert(number, task.abort_handle());
+        match lock(&self.tasks).connections.get_mut(&number) {
+            Some(place) => *place = Some(task.abort_handle()),
+            // It is over, or was cut meanwhile.
+            None => task.abort(),
+        }
     }
 
     fn cut_connections(&self) {
         let mut tasks = lock(&self.tasks);
-        tasks.connections.drain().for_each(|(_, task)| task.abort());
+        let connections = tasks.connections.drain();
+        connections
+            .filter_map(|(_, task)| task)
+            .for_each(|task| task.abort());
         tasks.requests.drain(..).for_each(|task| task.abort());
     }
 
@@ -593,5 +606,47 @@ impl std::fmt::Debug for FakeEngine {
             .field("api_version", &state.api)
             .field("containers", &state.containers.len())
             .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+    use std::time::Duration;
+
+    use super::*;
+
+    /// Connects when it is dropped, as a client does that tries again.
+    struct Reconnects(FakeEngine, mpsc::Sender<()>);
+
+    impl Drop for Reconnects {
+        fn drop(&mut self) {
+            drop(self.0.connect());
+            let _ = self.1.send(());
+        }
+    }
+
+    #[test]
+    fn a_connection_while_the_runtime_ends_hangs_nothing() {
+        let (connected, told) = mpsc::channel();
+        let ending = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .expect("a runtime");
+            let engine = FakeEngine::builder().build().expect("an engine");
+            let last = Reconnects(engine.clone(), connected);
+            runtime.block_on(async {
+                tokio::spawn(async move {
+                    let _last = last;
+                    std::future::pending::<()>().await;
+                });
+                tokio::task::yield_now().await;
+            });
+            drop(runtime);
+            assert_eq!(engine.open_connections(), 0);
+        });
+        told.recv_timeout(Duration::from_secs(10))
+            .expect("it connects and returns");
+        ending.join().expect("nothing is left");
     }
 }
