@@ -17,6 +17,8 @@ mod session;
 #[doc(hidden)]
 pub mod spdy;
 mod status;
+#[cfg(feature = "tls")]
+mod tls;
 mod token;
 mod upgrade;
 #[doc(hidden)]
@@ -28,5 +30,7 @@ pub use server::{Server, ServerOptions};
 pub use session::{
     Duplex, Outcome, Output, Resizes, Session, Stdin, Streams, TerminalSize, Wanted,
 };
+#[cfg(feature = "tls")]
+pub use tls::{TlsError, server_config};
 pub use token::RegisterError;
 pub use upgrade::{Running, Timeouts, upgrade};
