@@ -27,6 +27,7 @@ mod problem;
 mod read_container;
 mod read_pod;
 mod read_volume;
+mod settings;
 #[cfg(test)]
 mod tests;
 mod vocabulary;
@@ -36,6 +37,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 pub use problem::{Errors, MAX_REPORTED, Position, Problem};
+pub use settings::{Setting, refused, settings};
 
 use fields::{Reader, join, suggestion};
 use node::{Malformed, Node, Trees, Value};
