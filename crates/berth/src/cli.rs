@@ -64,7 +64,7 @@ pub(crate) enum Command {
     /// Check what keeps pods from running on this host, and say what to do.
     Doctor(DoctorArgs),
     /// Serve the Container Runtime Interface: Docker under an upstream kubelet.
-    Cri(CriArgs),
+    Cri(Box<CriArgs>),
     /// Serve a Docker Engine that only pretends: for tests, and for trying things out without Docker.
     FakeEngine(FakeEngineArgs),
 }
@@ -110,6 +110,11 @@ pub(crate) struct NamespaceArgs {
 
 #[derive(Debug, Args)]
 pub(crate) struct CriArgs {
+    /// A file of settings, YAML or JSON: the long names of these flags and of the global ones in camelCase, such as socketGroup: docker. Flags
+    /// and the environment come before it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+
     /// The socket for the kubelet (its --container-runtime-endpoint). A socket that systemd hands over comes first.
     #[arg(
         long,
@@ -139,13 +144,33 @@ pub(crate) struct CriArgs {
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cni_cache_dir: Option<PathBuf>,
 
+    /// The addresses of pods in CNI networks that ask for ranges, until the kubelet says others.
+    #[arg(long, value_name = "CIDR", value_delimiter = ',')]
+    pub(crate) pod_cidr: Vec<String>,
+
     /// The image of the sandbox, instead of the built-in one.
     #[arg(long, value_name = "IMAGE")]
     pub(crate) pod_infra_container_image: Option<String>,
 
+    /// How long a pull may make no progress, in seconds or as 90s, 2m; ten times that while layers are unpacked. 0 is no limit.
+    #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
+    pub(crate) image_pull_progress_deadline: Duration,
+
     /// Where exec, attach and port-forward are served; port 0 is any free one. Whoever can reach it needs the one-time token of a session.
-    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0")]
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "127.0.0.1:0", value_parser = bind_address)]
     pub(crate) streaming_bind_addr: SocketAddr,
+
+    /// Serve them with TLS: the certificate, in PEM. It is read at the start.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) streaming_tls_cert_file: Option<PathBuf>,
+
+    /// The key of that certificate, in PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) streaming_tls_private_key_file: Option<PathBuf>,
+
+    /// Serve metrics for Prometheus at /metrics; on this host alone, since nobody is asked who they are.
+    #[arg(long, value_name = "ADDRESS:PORT", value_parser = loopback_address)]
+    pub(crate) metrics_bind_addr: Option<SocketAddr>,
 
     /// Where berth keeps how far each log has come; in memory, and for one berth alone.
     #[arg(long, value_name = "DIRECTORY", default_value = "/run/berth")]
@@ -322,6 +347,29 @@ pub(crate) struct FakeEngineArgs {
     pub(crate) seed: u64,
 }
 
+/// Reads an address to listen on. One without a host would be open to the network, which has to be said.
+fn bind_address(text: &str) -> Result<SocketAddr, String> {
+    text.parse().map_err(|_| match text.strip_prefix(':') {
+        Some(port) => format!(
+            "it names no address; write 127.0.0.1:{port}, or 0.0.0.0:{port} to let in everybody who can reach this host"
+        ),
+        None => "write an IP address and a port, such as 127.0.0.1:10010".to_owned(),
+    })
+}
+
+/// Reads an address that only this host can reach.
+fn loopback_address(text: &str) -> Result<SocketAddr, String> {
+    let address = bind_address(text)?;
+    if address.ip().is_loopback() {
+        Ok(address)
+    } else {
+        Err(format!(
+            "others can reach it, and nobody is asked who they are; write 127.0.0.1:{}, and put a proxy that asks before it",
+            address.port()
+        ))
+    }
+}
+
 /// Reads `90`, `90s`, `1m30s`, `2h` or `500ms`.
 fn duration(text: &str) -> Result<Duration, String> {
     const RULE: &str =
@@ -362,6 +410,15 @@ mod tests {
     fn the_command_line_is_well_formed() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn addresses_are_open_to_the_network_only_where_that_is_said() {
+        assert!(bind_address("127.0.0.1:0").is_ok() && bind_address("[::]:10010").is_ok());
+        assert!(bind_address(":10010").is_err_and(|why| why.contains("127.0.0.1:10010")));
+        assert!(bind_address("localhost").is_err());
+        assert!(loopback_address("[::1]:9000").is_ok());
+        assert!(loopback_address("0.0.0.0:9000").is_err_and(|why| why.contains("127.0.0.1:9000")));
     }
 
     #[test]

@@ -1,14 +1,21 @@
 //! `berth cri`: the Container Runtime Interface for an upstream kubelet, until SIGINT or SIGTERM.
 
+use std::net::SocketAddr;
+use std::time::Duration;
+
 use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
-use berth_pod::cni::{Cni, CniOptions};
+use berth_pod::cni::{Cidr, Cni, CniOptions};
 use berth_pod::pods::Pods;
+use berth_streaming::ServerOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::{CriArgs, EngineArgs};
 use crate::engine;
 use crate::exit::{Code, Failure};
+
+pub(crate) mod cri_dockerd;
+pub(crate) mod settings;
 
 /// Serves until it is asked to end. An engine that is away is waited for: the kubelet is told that the runtime is not ready.
 pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Failure> {
@@ -31,8 +38,12 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
             image: args.pod_infra_container_image.clone(),
             network,
         },
-        streaming: args.streaming_bind_addr,
+        streaming: streaming(args)?,
+        metrics: args.metrics_bind_addr,
+        pull_stuck_after: Some(args.image_pull_progress_deadline)
+            .filter(|deadline| *deadline > Duration::ZERO),
     };
+    let pod_cidrs = pod_cidrs(args)?;
     raise_descriptor_limit();
     let (docker, source) = engine::client(engine)?;
     // Before the socket is there, so that no signal can leave it behind.
@@ -50,6 +61,9 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
     })?;
     tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
     let pods = Pods::start(docker, args.state_dir.join("logs"), cni);
+    if !pod_cidrs.is_empty() {
+        pods.set_pod_cidrs(pod_cidrs)?;
+    }
     notify::ready();
     let ending = async {
         tokio::select! {
@@ -61,15 +75,51 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
     };
     berth_cri::serve(listener, pods, options, ending)
         .await
-        .map_err(|error| {
-            Failure::new(
-                Code::Failed,
-                format!(
-                    "--streaming-bind-addr {}: {error}",
-                    args.streaming_bind_addr
-                ),
-            )
+        .map_err(|error| Failure::new(Code::Failed, error))
+}
+
+/// How sessions are served.
+fn streaming(args: &CriArgs) -> Result<ServerOptions, Failure> {
+    let listen: SocketAddr = args.streaming_bind_addr;
+    let files = (
+        &args.streaming_tls_cert_file,
+        &args.streaming_tls_private_key_file,
+    );
+    let tls = match files {
+        (Some(certificate), Some(key)) => {
+            let config = berth_streaming::server_config(certificate, key);
+            Some(config.map_err(|error| Failure::new(Code::Usage, error))?)
+        }
+        (None, None) => None,
+        _ => {
+            return Err(Failure::new(
+                Code::Usage,
+                "--streaming-tls-cert-file and --streaming-tls-private-key-file: the one is of no use without the other",
+            ));
+        }
+    };
+    if tls.is_none() && !listen.ip().is_loopback() {
+        tracing::warn!(
+            "--streaming-bind-addr {listen}: others on the network can read what passes; write 127.0.0.1:{}, or name a certificate with --streaming-tls-cert-file",
+            listen.port()
+        );
+    }
+    Ok(ServerOptions {
+        listen,
+        tls,
+        ..ServerOptions::default()
+    })
+}
+
+/// The ranges that `--pod-cidr` names.
+fn pod_cidrs(args: &CriArgs) -> Result<Vec<Cidr>, Failure> {
+    args.pod_cidr
+        .iter()
+        .map(|cidr| {
+            cidr.parse()
+                .map_err(|error| Failure::new(Code::Usage, format!("--pod-cidr {cidr:?}: {error}")))
         })
+        .collect()
 }
 
 /// Allows as many descriptors as may be had: each container with a log takes two, and where nobody asked for more there are 1,024 in all.
@@ -104,6 +154,7 @@ fn network(args: &CriArgs) -> Result<(String, Option<Cni>), Failure> {
         ("--cni-conf-dir", !args.cni_conf_dir.is_empty()),
         ("--cni-bin-dir", !args.cni_bin_dir.is_empty()),
         ("--cni-cache-dir", args.cni_cache_dir.is_some()),
+        ("--pod-cidr", !args.pod_cidr.is_empty()),
     ];
     match without_effect.iter().find(|(_, given)| *given) {
         Some((flag, _)) => Err(Failure::new(

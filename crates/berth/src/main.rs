@@ -5,7 +5,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser as _;
 use clap::error::ErrorKind;
 
 mod cli;
@@ -24,12 +23,16 @@ mod pods;
 mod run;
 
 use cli::{Cli, Command};
+use cri::settings::NotParsed;
 use exit::{Code, Failure};
 
 fn main() -> ExitCode {
-    let cli = match Cli::try_parse() {
+    let cli = match cri::settings::parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => {
+        Err(NotParsed::Arguments(error)) => {
+            if let Some(advice) = cri::cri_dockerd::advice(&error) {
+                return report(&Failure::new(Code::Usage, advice));
+            }
             // Printing to a closed pipe is no reason for another code.
             let _ = error.print();
             let asked_for = matches!(
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
             );
             return ExitCode::from(if asked_for { 0 } else { Code::Usage as u8 });
         }
+        Err(NotParsed::File(failure)) => return report(&failure),
     };
     let result = log(&cli.log_level).and_then(|()| {
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -50,17 +54,20 @@ fn main() -> ExitCode {
     });
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { code, message }) => {
-            if !message.is_empty() {
-                anstream::eprintln!(
-                    "{}error:{} {message}",
-                    output::ERROR,
-                    output::ERROR.render_reset()
-                );
-            }
-            ExitCode::from(code)
-        }
+        Err(failure) => report(&failure),
     }
+}
+
+/// Says what failed, if that has not been said.
+fn report(Failure { code, message }: &Failure) -> ExitCode {
+    if !message.is_empty() {
+        anstream::eprintln!(
+            "{}error:{} {message}",
+            output::ERROR,
+            output::ERROR.render_reset()
+        );
+    }
+    ExitCode::from(*code)
 }
 
 async fn dispatch(cli: &Cli) -> Result<(), Failure> {
@@ -77,6 +84,12 @@ async fn dispatch(cli: &Cli) -> Result<(), Failure> {
 }
 
 fn log(filter: &str) -> Result<(), Failure> {
+    // cri-dockerd's names for levels.
+    let filter = match filter {
+        "warning" => "warn",
+        "fatal" | "panic" => "error",
+        other => other,
+    };
     let filter = tracing_subscriber::EnvFilter::builder()
         .parse(filter)
         .map_err(|error| {
@@ -92,6 +105,8 @@ fn log(filter: &str) -> Result<(), Failure> {
         .with_writer(std::io::stderr)
         .with_ansi(color)
         .with_target(false)
+        // It would print them where it could not write, and panic.
+        .log_internal_errors(false)
         .init();
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use berth_pod::image::{AuthConfig, Image, ImageRef, Images as EngineImages, PullRequest};
 use berth_pod::pods::Pods;
@@ -19,13 +19,19 @@ use crate::{shown, status, wanted};
 pub(crate) struct Images {
     pods: Pods,
     images: Arc<EngineImages>,
+    pull_stuck_after: Option<Duration>,
 }
 
 impl Images {
-    pub(crate) fn new(pods: Pods, images: EngineImages) -> Self {
+    pub(crate) fn new(
+        pods: Pods,
+        images: EngineImages,
+        pull_stuck_after: Option<Duration>,
+    ) -> Self {
         Self {
             pods,
             images: Arc::new(images),
+            pull_stuck_after,
         }
     }
 
@@ -151,8 +157,7 @@ impl ImageService for Images {
         let wish = PullRequest {
             name,
             credentials,
-            // The kubelet has deadlines of its own, and slow registries have a right to be slow.
-            stuck_after: None,
+            stuck_after: self.pull_stuck_after,
         };
         let pulled = self.images.pull(wish, |_| ()).await;
         let image_ref = pulled.map_err(|error| status::pull(&error))?;

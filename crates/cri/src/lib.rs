@@ -4,9 +4,11 @@
 //! and no decision about a pod.
 
 mod authority;
+mod calls;
 mod deadline;
 mod image_service;
 mod listen;
+mod metrics;
 pub mod notify;
 mod runtime_service;
 mod secrets;
@@ -19,7 +21,7 @@ mod wanted;
 
 pub use listen::{Listen, ListenError, Socket, listen};
 pub use runtime_service::SandboxDefaults;
-pub use server::{ServeOptions, serve};
+pub use server::{ServeError, ServeOptions, serve};
 
 /// The interface's types and services, made from `proto/api.proto`.
 #[allow(

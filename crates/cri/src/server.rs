@@ -17,17 +17,18 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 use tokio_util::task::TaskTracker;
-use tonic::Status;
 use tonic::body::Body;
 use tonic::service::Routes;
+use tonic::{Code, Status};
 use tower_service::Service as _;
 
 use crate::authority::Tolerant;
-use crate::deadline;
+use crate::calls::Calls;
 use crate::image_service::Images;
 use crate::runtime_service::{Runtime, SandboxDefaults};
 use crate::v1::image_service_server::ImageServiceServer;
 use crate::v1::runtime_service_server::RuntimeServiceServer;
+use crate::{deadline, metrics};
 
 /// The largest message that is taken. Clients raise their own limit to the same.
 const MAX_MESSAGE: usize = 16 << 20;
@@ -47,35 +48,63 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 pub struct ServeOptions {
     /// What sandboxes get that their request does not say.
     pub sandboxes: SandboxDefaults,
-    /// Where exec, attach and port-forward are served.
-    pub streaming: SocketAddr,
+    /// Where exec, attach and port-forward are served, and how.
+    pub streaming: ServerOptions,
+    /// Where the page of metrics is served, without authentication; `None` for nowhere.
+    pub metrics: Option<SocketAddr>,
+    /// After how long without progress a pull has failed (see [`berth_docker::pull::PullImage::stuck_after`]); `None` for never.
+    pub pull_stuck_after: Option<Duration>,
+}
+
+/// Why nothing is served.
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    /// Nobody could exec, attach or forward a port.
+    #[error("exec, attach and port-forward cannot be served at {0}: {1}")]
+    Streaming(SocketAddr, std::io::Error),
+    /// Nobody could read the metrics.
+    #[error("metrics cannot be served at {0}: {1}")]
+    Metrics(SocketAddr, std::io::Error),
 }
 
 /// Serves the pods of one engine on a listener, until `ending` completes: then no call is taken any more, and those that change something
 /// are carried to their end, for a while.
 ///
 /// # Errors
-/// When the streaming address cannot be listened on.
+/// When one of the addresses cannot be listened on.
 pub async fn serve(
     listener: UnixListener,
     pods: Pods,
     options: ServeOptions,
     ending: impl Future<Output = ()>,
-) -> std::io::Result<()> {
-    let streaming = StreamingServer::bind(ServerOptions {
-        listen: options.streaming,
-        ..ServerOptions::default()
-    })
-    .await?;
+) -> Result<(), ServeError> {
+    let address = options.streaming.listen;
+    let streaming = StreamingServer::bind(options.streaming.clone())
+        .await
+        .map_err(|error| ServeError::Streaming(address, error))?;
     let streaming = Arc::new(streaming);
-    let routes = routes(&pods, options.sandboxes, streaming.clone());
+    let calls = Calls::default();
+    let metrics = match options.metrics {
+        Some(address) => {
+            let server = metrics::Server::bind(address, pods.clone(), &calls).await;
+            Some(server.map_err(|error| ServeError::Metrics(address, error))?)
+        }
+        None => None,
+    };
+    let routes = routes(&pods, &options, streaming.clone());
+    let mut metrics = std::pin::pin!(async {
+        match metrics {
+            Some(server) => server.run().await,
+            None => std::future::pending().await,
+        }
+    });
     let mut connections = JoinSet::new();
     let mut ending = std::pin::pin!(ending);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, _)) => {
-                    connections.spawn(connection(stream, routes.clone()));
+                    connections.spawn(connection(stream, routes.clone(), calls.clone()));
                 }
                 Err(error) => {
                     tracing::warn!(%error, "a client could not be accepted");
@@ -84,6 +113,7 @@ pub async fn serve(
             },
             // Those that have ended.
             Some(_) = connections.join_next() => {}
+            never = &mut metrics => match never {},
             () = &mut ending => break,
         }
     }
@@ -98,7 +128,8 @@ pub async fn serve(
     Ok(())
 }
 
-fn routes(pods: &Pods, defaults: SandboxDefaults, streaming: Arc<StreamingServer>) -> Routes {
+fn routes(pods: &Pods, options: &ServeOptions, streaming: Arc<StreamingServer>) -> Routes {
+    let defaults = options.sandboxes.clone();
     let sandboxes = match &defaults.image {
         Some(image) => image.parse().ok(),
         None => PauseImage::built_in()
@@ -109,7 +140,8 @@ fn routes(pods: &Pods, defaults: SandboxDefaults, streaming: Arc<StreamingServer
         pods.runtime().docker().clone(),
         sandboxes.into_iter().collect(),
     );
-    let images = ImageServiceServer::new(Images::new(pods.clone(), images))
+    let images = Images::new(pods.clone(), images, options.pull_stuck_after);
+    let images = ImageServiceServer::new(images)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);
     let runtime = Runtime::new(pods.clone(), defaults, streaming, TaskTracker::new());
@@ -120,13 +152,14 @@ fn routes(pods: &Pods, defaults: SandboxDefaults, streaming: Arc<StreamingServer
 }
 
 /// Serves one client.
-async fn connection(stream: UnixStream, routes: Routes) {
+async fn connection(stream: UnixStream, routes: Routes, calls: Calls) {
     let service = service_fn(move |mut request: Request<Incoming>| {
         let mut routes = routes.clone();
+        let call = calls.begin(request.uri().path());
         async move {
             let timeout = deadline::take(request.headers_mut());
             let answer = routes.call(request.map(Body::new));
-            let answered = match timeout {
+            let answered: Result<_, Infallible> = match timeout {
                 None => answer.await,
                 Some(timeout) => match tokio::time::timeout(timeout, answer).await {
                     Ok(answered) => answered,
@@ -136,7 +169,12 @@ async fn connection(stream: UnixStream, routes: Routes) {
                     .into_http()),
                 },
             };
-            answered as Result<_, Infallible>
+            if let Ok(response) = &answered {
+                // An error is told in the head; what has a body is well.
+                let status = response.headers().get(Status::GRPC_STATUS);
+                call.end(status.map_or(Code::Ok, |status| Code::from_bytes(status.as_bytes())));
+            }
+            answered
         }
     });
     let served = http2::Builder::new(TokioExecutor::new())

@@ -11,6 +11,7 @@ use berth_cri::{Listen, SandboxDefaults, ServeOptions, listen, serve};
 use berth_docker::{ConnectOptions, Docker};
 use berth_fake_engine::{FakeEngine, Loss};
 use berth_pod::pods::Pods;
+use berth_streaming::ServerOptions;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::sync::oneshot;
@@ -106,7 +107,9 @@ fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnc
                 image: fake.as_ref().map(|_| IMAGE.to_owned()),
                 network: String::new(),
             },
-            streaming: ([127, 0, 0, 1], 0).into(),
+            streaming: ServerOptions::default(),
+            metrics: None,
+            pull_stuck_after: None,
         };
         let (end, ending) = oneshot::channel::<()>();
         let serving = tokio::spawn(serve(listener, pods, options, async {
