@@ -25,6 +25,8 @@ pub struct EngineInfo {
     pub systemd_cgroups: bool,
     /// Whether it labels containers for SELinux.
     pub selinux: bool,
+    /// Whether it confines containers by AppArmor.
+    pub apparmor: bool,
     /// Its runtimes by name, and whether each can mount recursively read-only.
     pub runtimes: BTreeMap<String, RuntimeFeatures>,
     /// The name of the runtime it uses by itself.
@@ -46,13 +48,13 @@ pub struct RuntimeFeatures {
 
 impl EngineInfo {
     fn of(info: Info) -> Self {
+        let selinux = has_option(&info, "selinux");
+        let apparmor = has_option(&info, "apparmor");
         Self {
             version: info.server_version,
             systemd_cgroups: info.cgroup_driver == "systemd",
-            selinux: info
-                .security_options
-                .iter()
-                .any(|option| option == "name=selinux" || option == "selinux"),
+            selinux,
+            apparmor,
             runtimes: info
                 .runtimes
                 .into_iter()
@@ -83,6 +85,13 @@ impl EngineInfo {
                 .map(|(name, features)| (name.as_str(), *features)),
         )
     }
+}
+
+/// Whether an option of security is among those that the engine lists; old ones write the name alone.
+fn has_option(info: &Info, name: &str) -> bool {
+    info.security_options
+        .iter()
+        .any(|option| option.strip_prefix("name=").unwrap_or(option) == name)
 }
 
 fn features(text: &str) -> RuntimeFeatures {

@@ -4,6 +4,7 @@
 //! read back from labels ([`observe`]). On the host there are two records beside them: how far each log has come ([`logs`]), and who is in which
 //! network of plugins ([`cni`]).
 
+mod apparmor;
 pub mod cni;
 pub mod config;
 pub mod engine;

@@ -24,10 +24,10 @@ use crate::observe::{self, Observed};
 use crate::oom::{self, Clamp, ProcessFacts};
 use crate::pause::{NoPauseImage, PauseImage};
 use crate::spec::{
-    ContainerId, ContainerSpec, GroupsPolicy, Mount, MountSource, PodIdentity, PodVolume,
+    AppArmor, ContainerId, ContainerSpec, GroupsPolicy, Mount, MountSource, PodIdentity, PodVolume,
     Resources, SandboxId, SandboxSpec, Seccomp, Security, User,
 };
-use crate::{users, volume};
+use crate::{apparmor, users, volume};
 
 /// The most that is read of a seccomp profile, in bytes; the engine's own has 13 KiB.
 const MAX_PROFILE: u64 = 1 << 20;
@@ -345,6 +345,14 @@ impl Runtime {
 
     /// Looks up what the security settings refer to.
     async fn resolve(&self, security: &Security, image: &str) -> Result<Resolved, Error> {
+        if let AppArmor::Profile(profile) = &security.apparmor
+            && !security.privileged
+        {
+            let here = self.docker.endpoint().starts_with("unix:");
+            if let Some(problem) = apparmor::problem(profile, self.info().await?.apparmor, here) {
+                return Err(Error::Missing(problem));
+            }
+        }
         let seccomp = match &security.seccomp {
             Seccomp::File(path) if !security.privileged => Some(profile(path)?),
             _ => None,

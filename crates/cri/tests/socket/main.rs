@@ -24,6 +24,7 @@ macro_rules! scenarios {
 scenarios! {
     the_runtime_says_who_it_is_and_that_it_is_ready
     a_client_may_name_the_server_by_its_path
+    a_profile_that_cannot_confine_is_refused_before_anything_is_made
     a_pod_lives_from_run_to_remove
     what_is_gone_or_stopped_is_stopped_and_removed_without_an_error
     what_is_not_there_is_not_found

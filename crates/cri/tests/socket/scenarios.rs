@@ -228,6 +228,33 @@ pub(crate) async fn the_runtime_says_who_it_is_and_that_it_is_ready(server: &mut
     assert!(reply.info.contains_key("engine"), "{:?}", reply.info);
 }
 
+pub(crate) async fn a_profile_that_cannot_confine_is_refused_before_anything_is_made(
+    server: &mut Server,
+) {
+    let sandbox = run_sandbox(server, "apparmor").await;
+    let mut config = container_config("app", "sleep 600");
+    config.linux = Some(v1::LinuxContainerConfig {
+        security_context: Some(v1::LinuxContainerSecurityContext {
+            apparmor: Some(v1::SecurityProfile {
+                profile_type: v1::security_profile::ProfileType::Localhost.into(),
+                localhost_ref: "localhost/no-such-profile".to_owned(),
+            }),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let error = try_create(server, &sandbox, config).await.unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    assert!(error.message().contains("\"no-such-profile\""), "{error}");
+    let all = server.runtime.list_containers(v1::ListContainersRequest {
+        filter: Some(v1::ContainerFilter {
+            pod_sandbox_id: sandbox,
+            ..Default::default()
+        }),
+    });
+    assert!(all.await.unwrap().into_inner().containers.is_empty());
+}
+
 /// A client in the manner of gRPC's C core and of grpc-java, which name the server by the path of its socket.
 pub(crate) async fn a_client_may_name_the_server_by_its_path(server: &mut Server) {
     const HEADERS: u8 = 1;
