@@ -299,6 +299,7 @@ mod tests {
             created_at: at(created),
             state: State::Created,
             image: "image".into(),
+            image_ref: String::new(),
             image_id: "sha256:0".into(),
             process: 0,
             image_name: "image".into(),

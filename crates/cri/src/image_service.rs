@@ -25,12 +25,12 @@ pub(crate) struct Images {
 impl Images {
     pub(crate) fn new(
         pods: Pods,
-        images: EngineImages,
+        images: Arc<EngineImages>,
         pull_stuck_after: Option<Duration>,
     ) -> Self {
         Self {
             pods,
-            images: Arc::new(images),
+            images,
             pull_stuck_after,
         }
     }
@@ -119,7 +119,7 @@ impl ImageService for Images {
             let described = self.images.describe(&reference).await;
             described.map(|found| {
                 found.map(|(image, config)| {
-                    info.insert("info".to_owned(), config);
+                    info.insert("info".to_owned(), shown::image_info(&config));
                     image
                 })
             })

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use berth_pod::cni::Cidr;
 use berth_pod::engine::EngineInfo;
+use berth_pod::image::Images;
 use berth_pod::observe::{Container, Sandbox};
 use berth_pod::pods::Pods;
 use berth_pod::spec::{ContainerId, SandboxId};
@@ -53,6 +54,7 @@ pub struct SandboxDefaults {
 #[derive(Debug, Clone)]
 pub(crate) struct Runtime {
     pods: Pods,
+    images: Arc<Images>,
     defaults: Arc<SandboxDefaults>,
     streaming: Arc<Server>,
     /// The tasks that feed event streams.
@@ -62,12 +64,14 @@ pub(crate) struct Runtime {
 impl Runtime {
     pub(crate) fn new(
         pods: Pods,
+        images: Arc<Images>,
         defaults: SandboxDefaults,
         streaming: Arc<Server>,
         tasks: TaskTracker,
     ) -> Self {
         Self {
             pods,
+            images,
             defaults: Arc::new(defaults),
             streaming,
             tasks,
@@ -361,7 +365,13 @@ impl RuntimeService for Runtime {
             .sandbox_config
             .map(|config| config.log_directory)
             .unwrap_or_default();
-        let spec = wanted::container(config, &logs)?;
+        let mut spec = wanted::container(config, &logs)?;
+        // One that names no image is refused by the engine, in its words.
+        if let Ok(image) = spec.image.parse() {
+            let by_digest = self.images.by_digest(&image, &spec.image_name).await;
+            let by_digest = by_digest.map_err(|error| status::of(error.into()))?;
+            spec.image_ref = by_digest.unwrap_or_default();
+        }
         let id = self
             .pods
             .create_container(id, spec)

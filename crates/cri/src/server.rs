@@ -136,15 +136,21 @@ fn routes(pods: &Pods, options: &ServeOptions, streaming: Arc<StreamingServer>) 
             .ok()
             .and_then(|image| image.name().parse().ok()),
     };
-    let images = EngineImages::new(
+    let images = Arc::new(EngineImages::new(
         pods.runtime().docker().clone(),
         sandboxes.into_iter().collect(),
+    ));
+    let runtime = Runtime::new(
+        pods.clone(),
+        images.clone(),
+        defaults,
+        streaming,
+        TaskTracker::new(),
     );
     let images = Images::new(pods.clone(), images, options.pull_stuck_after);
     let images = ImageServiceServer::new(images)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);
-    let runtime = Runtime::new(pods.clone(), defaults, streaming, TaskTracker::new());
     let runtime = RuntimeServiceServer::new(runtime)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(usize::MAX);

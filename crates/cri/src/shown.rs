@@ -120,7 +120,7 @@ pub(crate) fn container(container: &Container) -> v1::Container {
         pod_sandbox_id: container.sandbox.to_string(),
         metadata: Some(container_metadata(container)),
         image: Some(image(container)),
-        image_ref: container.image_id.clone(),
+        image_ref: container.image_ref.clone(),
         state: container_state(&container.state).into(),
         created_at: nanos(container.created_at),
         labels: container.given_labels(),
@@ -153,7 +153,7 @@ pub(crate) fn container_status(
         state: container_state(&container.state).into(),
         created_at: nanos(container.created_at),
         image: Some(image(container)),
-        image_ref: container.image_id.clone(),
+        image_ref: container.image_ref.clone(),
         labels: container.given_labels(),
         annotations: container.annotations.clone(),
         mounts: container.mounts.iter().map(mount).collect(),
@@ -267,6 +267,13 @@ pub(crate) fn container_info(container: &Container) -> String {
         "upperDirectory": container.upper_directory,
     })
     .to_string()
+}
+
+/// What people ask for with `crictl inspecti`, as JSON. `config` is that of the image, as in the OCI image specification.
+pub(crate) fn image_info(config: &str) -> String {
+    // It was JSON just before.
+    let config: serde_json::Value = serde_json::from_str(config).unwrap_or_default();
+    json!({ "imageSpec": config }).to_string()
 }
 
 /// What people ask for with `crictl info`, as JSON.

@@ -263,6 +263,8 @@ pub(crate) fn container(config: v1::ContainerConfig, log_directory: &str) -> Res
             image.user_specified_image
         },
         image: image.image,
+        // Which the images know.
+        image_ref: String::new(),
         command: config.command,
         args: config.args,
         env,

@@ -101,6 +101,8 @@ pub struct Container {
     pub image: String,
     /// The image as the pod's author named it.
     pub image_name: String,
+    /// The image by its digest in a repository where that is known, else its ID.
+    pub image_ref: String,
     /// The image's ID.
     pub image_id: String,
     /// The user it was made with, as `user[:group]`; empty is the image's.
@@ -247,6 +249,11 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
                 process,
                 image: inspect.config.image.clone(),
                 image_name,
+                image_ref: if request.image_ref.is_empty() {
+                    inspect.image.clone()
+                } else {
+                    request.image_ref.clone()
+                },
                 image_id: inspect.image.clone(),
                 user: inspect.config.user.clone(),
                 groups: host.group_add.clone(),

@@ -33,6 +33,9 @@ pub struct ContainerRequest {
     /// [`ContainerSpec::image_name`].
     #[serde(skip_serializing_if = "is_default")]
     pub image_name: String,
+    /// [`ContainerSpec::image_ref`]: digests come and go with the names of an image, and this is what the container was made of.
+    #[serde(skip_serializing_if = "is_default")]
+    pub image_ref: String,
     /// [`ContainerSpec::mounts`]: the engine adds its own, and forgets how some were asked for.
     #[serde(skip_serializing_if = "is_default")]
     pub mounts: Vec<Mount>,
@@ -89,6 +92,7 @@ impl ContainerRequest {
     pub(crate) fn of(spec: &ContainerSpec, pod: &PodIdentity) -> Self {
         Self {
             image_name: spec.image_name.clone(),
+            image_ref: spec.image_ref.clone(),
             mounts: spec.mounts.clone(),
             hugepages: spec.resources.hugepages.clone(),
             unified: spec.resources.unified.clone(),
@@ -139,6 +143,7 @@ mod tests {
         };
         let request = ContainerRequest {
             image_name: "web:1".to_owned(),
+            image_ref: "web@sha256:00".to_owned(),
             mounts: vec![Mount::new(source, "/d")],
             ..ContainerRequest::default()
         };

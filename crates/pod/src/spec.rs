@@ -400,6 +400,8 @@ pub struct ContainerSpec {
     pub image: String,
     /// The image as the pod's author named it, for status; empty is `image`.
     pub image_name: String,
+    /// The image by its digest in a repository, for status; empty is its ID.
+    pub image_ref: String,
     /// Replaces the image's entrypoint unless empty.
     pub command: Vec<String>,
     /// Replaces the image's arguments unless empty.

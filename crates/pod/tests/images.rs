@@ -245,6 +245,28 @@ fn slow_engine() -> (FakeEngine, Clock) {
 }
 
 #[tokio::test]
+async fn an_image_has_the_digest_of_the_repository_it_is_named_by() {
+    let engine = engine();
+    let (docker, images) = (docker(&engine), images(&engine));
+    let id = pull(&images, "quay.io/team/app:1").await.unwrap();
+    let by_digest = async |id: &str, name: &str| {
+        let found = images.by_digest(&reference(id), name).await;
+        found.unwrap()
+    };
+    let app = by_digest(&id, "quay.io/team/app:1").await.unwrap();
+    assert!(app.starts_with("quay.io/team/app@sha256:"), "{app}");
+    let asked = engine.calls().total();
+    // Also under a name that it has not got from there, or that is none.
+    for name in ["other:2", "quay.io/team/app", "", "!"] {
+        assert_eq!(by_digest(&id, name).await.as_deref(), Some(app.as_str()));
+    }
+    assert_eq!(engine.calls().total(), asked, "it was known");
+    let local = import(&docker, "local/app:1", "root").await;
+    assert_eq!(by_digest(&local, "local/app:1").await, None);
+    assert_eq!(by_digest("gone:1", "gone:1").await, None);
+}
+
+#[tokio::test]
 async fn equal_pulls_are_one_and_callers_may_leave() {
     let (engine, clock) = slow_engine();
     let images = Arc::new(images(&engine));

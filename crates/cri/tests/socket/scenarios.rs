@@ -620,6 +620,9 @@ pub(crate) async fn images_are_one_and_the_same_under_each_of_their_names(server
     let container = container_status(server, &id).await.unwrap();
     assert_eq!(container.image_id, image.id);
     assert_eq!(container.image.unwrap().image, IMAGE);
+    // Its name in a repository, where it has been in one.
+    let by_digest = image.repo_digests.first().unwrap_or(&image.id);
+    assert_eq!(&container.image_ref, by_digest);
 }
 
 pub(crate) async fn every_change_is_an_event(server: &mut Server) {

@@ -1,7 +1,7 @@
 //! The images of one engine: what is there, pulling, removing, and what they take of the disk.
 //!
 //! Owns which image a reference means and what is told of one, joins equal pulls, and reads the engine's refusals. Which names an image has
-//! is asked of the engine each time; only what can never change of an ID is kept. Refuses to know when an image is wanted and when it is no
+//! is asked of the engine each time a caller asks; what was told of an ID is kept only where an older answer is as good. Refuses to know when an image is wanted and when it is no
 //! longer: pull policies, back-off and clean-up are their callers'.
 
 mod config;
@@ -38,6 +38,9 @@ const REMOVAL_ATTEMPTS: u32 = 8;
 
 /// How long the other one is given first; twice as long each further time, for the layers of a large image.
 const REMOVAL_PAUSE: Duration = Duration::from_millis(50);
+
+/// Of how many images the names with a digest are kept.
+const MAX_DIGESTS: usize = 4096;
 
 /// What old engines write for an image without a name, or without a tag.
 const NO_NAME: &str = "<none>";
@@ -76,6 +79,8 @@ impl Image {
 pub struct Images {
     docker: Docker,
     pinned: Vec<ImageRef>,
+    /// The names with a digest of the images that were looked at, by ID.
+    digests: Mutex<HashMap<String, Vec<String>>>,
     /// The users of the images of the last list.
     users: Mutex<HashMap<String, Option<User>>>,
     pulls: pull::Pulls,
@@ -89,6 +94,7 @@ impl Images {
         Self {
             docker,
             pinned,
+            digests: Mutex::default(),
             users: Mutex::default(),
             pulls: pull::Pulls::default(),
             removals: Flights::default(),
@@ -140,7 +146,41 @@ impl Images {
             }
         }
         *self.users() = users;
+        *self.digests() = images
+            .iter()
+            .map(|image| (image.id.clone(), image.repo_digests.clone()))
+            .collect();
         Ok(images)
+    }
+
+    /// The image of an ID by its digest in a repository, that of `name` if it has one there: what it is called wherever it comes from. `None`
+    /// when it was never in a repository.
+    ///
+    /// One call of the engine, and none for an image that was looked at before. Cancel safe.
+    ///
+    /// # Errors
+    /// When the engine does not answer.
+    pub async fn by_digest(&self, id: &ImageRef, name: &str) -> Result<Option<String>, Error> {
+        let known = match id {
+            ImageRef::Id(id) => self.digests().get(id).cloned(),
+            ImageRef::Name(_) => None,
+        };
+        let digests = match known {
+            Some(digests) => digests,
+            None => match self.status(id).await? {
+                Some(image) => image.repo_digests,
+                None => return Ok(None),
+            },
+        };
+        let repository = |name: &str| match name.parse() {
+            Ok(ImageRef::Name(name)) => Some((name.domain().to_owned(), name.path().to_owned())),
+            _ => None,
+        };
+        let wanted = repository(name);
+        let same_repository = digests
+            .iter()
+            .find(|digest| wanted.is_some() && repository(digest) == wanted);
+        Ok(same_repository.or(digests.first()).cloned())
     }
 
     /// The user of an image; `None` when it has gone.
@@ -160,7 +200,16 @@ impl Images {
     /// When the engine does not answer.
     pub async fn status(&self, reference: &ImageRef) -> Result<Option<Image>, Error> {
         let found = self.inspect(reference).await?;
-        Ok(found.map(|inspect| self.inspected(inspect)))
+        let image = found.map(|inspect| self.inspected(inspect));
+        if let Some(image) = &image {
+            let mut digests = self.digests();
+            // The kubelet lists all every few minutes, which begins it anew.
+            if digests.len() >= MAX_DIGESTS {
+                digests.clear();
+            }
+            digests.insert(image.id.clone(), image.repo_digests.clone());
+        }
+        Ok(image)
     }
 
     /// The image that `reference` means, and its configuration: JSON as in the OCI image specification.
@@ -251,6 +300,11 @@ impl Images {
         };
         image.pinned = self.pinned.iter().any(|pinned| image.is_meant_by(pinned));
         image
+    }
+
+    fn digests(&self) -> MutexGuard<'_, HashMap<String, Vec<String>>> {
+        // Whole entries come and go.
+        self.digests.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn users(&self) -> MutexGuard<'_, HashMap<String, Option<User>>> {

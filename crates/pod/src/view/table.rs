@@ -305,6 +305,7 @@ mod tests {
             process: 0,
             image: String::new(),
             image_name: String::new(),
+            image_ref: String::new(),
             image_id: String::new(),
             user: String::new(),
             groups: Vec::new(),
