@@ -444,6 +444,7 @@ impl RuntimeService for Runtime {
         let user = self
             .pods
             .process_user(&container)
+            .await
             .map(|user| v1::LinuxContainerUser {
                 uid: user.uid,
                 gid: user.gid,

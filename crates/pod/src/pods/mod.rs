@@ -35,6 +35,7 @@ mod users;
 pub use exec::{ExecOutput, ExecSpec, Session, SessionEnd, Terminal};
 pub use usage::{ContainerUsage, PodMetrics, PodUsage};
 pub use users::ProcessUser;
+use users::Users;
 
 /// The pods of one engine, with all that is known and done about them. Clones are the same.
 #[derive(Debug, Clone)]
@@ -47,6 +48,7 @@ struct Inner {
     work: TaskTracker,
     turns: Turns,
     meter: Arc<Meter>,
+    users: Users,
     /// The pods' network, where it is not the engine's.
     cni: Option<Cni>,
     /// Where the records of logs are.
@@ -84,6 +86,7 @@ impl Pods {
             work: TaskTracker::new(),
             turns: Turns::default(),
             meter,
+            users: Users::default(),
             cni,
             log_state,
             logs: OnceCell::new(),
