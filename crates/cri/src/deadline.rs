@@ -5,13 +5,33 @@
 
 use std::time::Duration;
 
-use hyper::HeaderMap;
+use hyper::{HeaderMap, Request};
+use tonic::Extensions;
 
 /// The header (gRPC over HTTP/2: `Timeout`).
 const HEADER: &str = "grpc-timeout";
 
-/// Takes the time that a call may take out of its headers; `None` when it has no deadline, or none that can be read.
-pub(crate) fn take(headers: &mut HeaderMap) -> Option<Duration> {
+/// How long a call may take, for its handler.
+#[derive(Debug, Clone, Copy)]
+struct Timeout(Duration);
+
+/// Takes the time that a call may take out of its headers, and leaves it to the call's handler; `None` when it has no deadline, or none that
+/// can be read.
+pub(crate) fn take<B>(request: &mut Request<B>) -> Option<Duration> {
+    let timeout = read(request.headers_mut())?;
+    request.extensions_mut().insert(Timeout(timeout));
+    Some(timeout)
+}
+
+/// How long one of two questions to the engine may take, so that the caller still hears what came of both: no longer than `most`.
+pub(crate) fn for_one_of_two(extensions: &Extensions, most: Duration) -> Duration {
+    match extensions.get::<Timeout>() {
+        Some(Timeout(timeout)) => most.min(*timeout * 2 / 5),
+        None => most,
+    }
+}
+
+fn read(headers: &mut HeaderMap) -> Option<Duration> {
     parse(headers.remove(HEADER)?.to_str().ok()?)
 }
 

@@ -19,7 +19,7 @@ use tonic::{Request, Response, Status};
 
 use crate::v1;
 use crate::v1::runtime_service_server::RuntimeService;
-use crate::{sessions, shown, status, usage, wanted};
+use crate::{deadline, sessions, shown, status, usage, wanted};
 
 /// The version of the kubelet's side of the interface; the kubelet starts with no other.
 const KUBELET_API_VERSION: &str = "0.1.0";
@@ -31,8 +31,8 @@ const API_VERSION: &str = "v1";
 /// Stands for the version of an engine that has not answered since berth was started; the kubelet parses it.
 const UNKNOWN_VERSION: &str = "0.0.0-unknown";
 
-/// How long the question may take whether the engine is ready.
-const PING_PATIENCE: Duration = Duration::from_secs(2);
+/// How long the questions may take whether the engine is ready, and what it is.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// How many items go into one message of a streamed list, which keeps messages well below what clients take.
 const BATCH: usize = 256;
 /// How many events wait for a slow client before its stream is ended.
@@ -173,24 +173,24 @@ impl Runtime {
     }
 
     /// What the engine says of itself, if it answers soon: some have been seen that answer pings and hang at this.
-    async fn engine_info(&self) -> Option<Arc<EngineInfo>> {
-        tokio::time::timeout(PING_PATIENCE, self.pods.runtime().info())
+    async fn engine_info(&self, patience: Duration) -> Option<Arc<EngineInfo>> {
+        tokio::time::timeout(patience, self.pods.runtime().info())
             .await
             .ok()?
             .ok()
     }
 
     /// Why pods cannot be run at the moment.
-    async fn not_ready(&self) -> Option<String> {
+    async fn not_ready(&self, patience: Duration) -> Option<String> {
         if let Some(reason) = self.pods.view().away() {
             return Some(reason);
         }
         let ping = self.pods.runtime().docker().ping();
-        match tokio::time::timeout(PING_PATIENCE, ping).await {
+        match tokio::time::timeout(patience, ping).await {
             Ok(Ok(_)) => None,
             Ok(Err(error)) => Some(error.to_string()),
             Err(_) => Some(format!(
-                "the engine accepts connections and does not answer within {PING_PATIENCE:?}"
+                "the engine accepts connections and does not answer within {patience:?}"
             )),
         }
     }
@@ -253,9 +253,10 @@ fn not_offered(what: &str, why: &str) -> Status {
 
 #[tonic::async_trait]
 impl RuntimeService for Runtime {
-    async fn version(&self, _: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
+    async fn version(&self, request: Request<v1::VersionRequest>) -> Reply<v1::VersionResponse> {
         // Clients ask this before anything else, so that it must not fail while the engine is away: they could not hear why.
-        let engine = self.engine_info().await;
+        let patience = deadline::for_one_of_two(request.extensions(), PATIENCE);
+        let engine = self.engine_info(patience).await;
         let engine = engine.or_else(|| self.pods.runtime().last_info());
         let version = engine.map_or_else(
             || UNKNOWN_VERSION.to_owned(),
@@ -629,10 +630,11 @@ impl RuntimeService for Runtime {
                 message,
             }
         };
-        let away = self.not_ready().await;
+        let patience = deadline::for_one_of_two(request.extensions(), PATIENCE);
+        let away = self.not_ready(patience).await;
         let network = self.pods.network_ready().await;
         let info = match away {
-            None => self.engine_info().await,
+            None => self.engine_info(patience).await,
             Some(_) => None,
         };
         let handlers = info.iter().flat_map(|info| info.handlers());

@@ -163,7 +163,7 @@ async fn connection(stream: UnixStream, routes: Routes, calls: Calls) {
         let mut routes = routes.clone();
         let call = calls.begin(request.uri().path());
         async move {
-            let timeout = deadline::take(request.headers_mut());
+            let timeout = deadline::take(&mut request);
             let answer = routes.call(request.map(Body::new));
             let answered: Result<_, Infallible> = match timeout {
                 None => answer.await,

@@ -54,3 +54,11 @@ fn reads_cost_the_engine_nothing() {
 fn an_engine_that_is_away_is_not_ready_and_calls_fail_at_once() {
     server::on_fake(async |server| scenarios::an_engine_that_is_away(server).await);
 }
+
+#[test]
+fn an_engine_that_hangs_is_not_ready_within_the_time_that_the_client_has() {
+    server::on_fake(async |server| {
+        let fake = server.fake.clone().unwrap();
+        scenarios::an_engine_that_hangs(server, &fake).await;
+    });
+}

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use berth_cri::v1;
-use berth_fake_engine::FakeEngine;
+use berth_fake_engine::{FakeEngine, Fault, FaultKind, Operation};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::UnixStream;
 use tonic::{Code, Request, Status};
@@ -853,4 +853,28 @@ pub(crate) async fn an_engine_that_is_away(server: &mut Server) {
     assert!(begun.elapsed() < Duration::from_secs(1));
     server.bring_engine_back();
     assert_eq!(sandboxes(server).await.len(), 1);
+}
+
+/// crictl gives two seconds.
+pub(crate) async fn an_engine_that_hangs(server: &mut Server, fake: &FakeEngine) {
+    for operation in [Operation::Ping, Operation::Info] {
+        fake.add_fault(Fault::on(operation, FaultKind::StuckHeaders));
+    }
+    let mut request = Request::new(v1::VersionRequest::default());
+    request.set_timeout(Duration::from_secs(2));
+    let version = server.runtime.version(request).await.unwrap();
+    assert_eq!(version.into_inner().version, "0.1.0");
+    let mut request = Request::new(v1::StatusRequest { verbose: true });
+    request.set_timeout(Duration::from_secs(2));
+    let reply = server.runtime.status(request).await.unwrap();
+    let conditions = reply.into_inner().status.unwrap().conditions;
+    let ready = conditions
+        .iter()
+        .find(|condition| condition.r#type == "RuntimeReady")
+        .unwrap();
+    assert!(
+        !ready.status && ready.message.contains("does not answer"),
+        "{ready:?}"
+    );
+    fake.clear_faults();
 }
