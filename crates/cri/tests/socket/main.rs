@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod network;
 mod scenarios;
 mod server;
 
@@ -16,6 +17,21 @@ macro_rules! scenarios {
         mod real {
             $(#[test] fn $name() {
                 crate::server::on_real(async |server| crate::scenarios::$name(server).await);
+            })+
+        }
+    };
+}
+
+macro_rules! network_scenarios {
+    ($($name:ident)+) => {
+        mod fake_network {
+            $(#[test] fn $name() {
+                crate::network::on_fake(async |server, host| crate::network::$name(server, host).await);
+            })+
+        }
+        mod real_network {
+            $(#[test] fn $name() {
+                crate::network::on_real(async |server, host| crate::network::$name(server, host).await);
             })+
         }
     };
@@ -40,6 +56,17 @@ scenarios! {
     a_bad_request_is_refused_by_name_and_changes_nothing
     streaming_addresses_are_for_one_use
     stats_are_there_for_what_runs
+}
+
+network_scenarios! {
+    a_network_is_there_as_soon_as_its_file_is
+    a_pod_has_the_addresses_that_plugins_gave_it
+    the_nodes_ranges_are_handed_to_the_plugins
+    what_a_plugin_refuses_is_told_in_its_words_and_leaves_nothing
+    a_pod_is_taken_out_of_its_network_once
+    one_that_somebody_else_removed_is_taken_out_of_its_network
+    one_with_the_hosts_network_needs_no_plugin
+    ports_of_the_host_are_the_plugins_to_open
 }
 
 #[test]

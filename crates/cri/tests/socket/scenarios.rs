@@ -13,7 +13,7 @@ use crate::server::{IMAGE, Server};
 
 const NAMESPACE: &str = "berth-cri-test";
 
-fn sandbox_config(server: &Server, name: &str) -> v1::PodSandboxConfig {
+pub(crate) fn sandbox_config(server: &Server, name: &str) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
         metadata: Some(v1::PodSandboxMetadata {
             name: format!("{name}-{}", server.run),
@@ -29,7 +29,7 @@ fn sandbox_config(server: &Server, name: &str) -> v1::PodSandboxConfig {
     }
 }
 
-fn container_config(name: &str, script: &str) -> v1::ContainerConfig {
+pub(crate) fn container_config(name: &str, script: &str) -> v1::ContainerConfig {
     v1::ContainerConfig {
         metadata: Some(v1::ContainerMetadata {
             name: name.to_owned(),
@@ -55,14 +55,21 @@ fn container_config(name: &str, script: &str) -> v1::ContainerConfig {
     }
 }
 
-async fn run_sandbox(server: &mut Server, name: &str) -> String {
+pub(crate) async fn run_sandbox(server: &mut Server, name: &str) -> String {
     let config = sandbox_config(server, name);
+    try_run_sandbox(server, config).await.unwrap()
+}
+
+pub(crate) async fn try_run_sandbox(
+    server: &mut Server,
+    config: v1::PodSandboxConfig,
+) -> Result<String, Status> {
     let request = v1::RunPodSandboxRequest {
         config: Some(config),
         runtime_handler: String::new(),
     };
-    let reply = server.runtime.run_pod_sandbox(request).await.unwrap();
-    reply.into_inner().pod_sandbox_id
+    let reply = server.runtime.run_pod_sandbox(request).await?;
+    Ok(reply.into_inner().pod_sandbox_id)
 }
 
 async fn create(server: &mut Server, sandbox: &str, config: v1::ContainerConfig) -> String {
@@ -90,7 +97,7 @@ async fn start(server: &mut Server, id: &str) {
     server.runtime.start_container(request).await.unwrap();
 }
 
-async fn run(server: &mut Server, sandbox: &str, name: &str, script: &str) -> String {
+pub(crate) async fn run(server: &mut Server, sandbox: &str, name: &str, script: &str) -> String {
     let id = create(server, sandbox, container_config(name, script)).await;
     start(server, &id).await;
     id
@@ -105,7 +112,10 @@ async fn container_status(server: &mut Server, id: &str) -> Result<v1::Container
     Ok(reply.into_inner().status.unwrap())
 }
 
-async fn sandbox_status(server: &mut Server, id: &str) -> Result<v1::PodSandboxStatus, Status> {
+pub(crate) async fn sandbox_status(
+    server: &mut Server,
+    id: &str,
+) -> Result<v1::PodSandboxStatus, Status> {
     let request = v1::PodSandboxStatusRequest {
         pod_sandbox_id: id.to_owned(),
         verbose: false,
@@ -145,14 +155,14 @@ async fn ended(server: &mut Server, id: &str) -> v1::ContainerStatus {
     }
 }
 
-async fn stop_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
+pub(crate) async fn stop_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
     let request = v1::StopPodSandboxRequest {
         pod_sandbox_id: id.to_owned(),
     };
     server.runtime.stop_pod_sandbox(request).await.map(drop)
 }
 
-async fn remove_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
+pub(crate) async fn remove_sandbox(server: &mut Server, id: &str) -> Result<(), Status> {
     let request = v1::RemovePodSandboxRequest {
         pod_sandbox_id: id.to_owned(),
     };
@@ -174,7 +184,7 @@ async fn remove(server: &mut Server, id: &str) -> Result<(), Status> {
     server.runtime.remove_container(request).await.map(drop)
 }
 
-async fn exec_sync(
+pub(crate) async fn exec_sync(
     server: &mut Server,
     id: &str,
     script: &str,

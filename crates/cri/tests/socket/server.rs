@@ -1,5 +1,6 @@
 //! The server under test: the real one, on a socket of its own.
 
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
@@ -10,6 +11,7 @@ use berth_cri::v1::runtime_service_client::RuntimeServiceClient;
 use berth_cri::{Listen, SandboxDefaults, ServeOptions, listen, serve};
 use berth_docker::{ConnectOptions, Docker};
 use berth_fake_engine::{FakeEngine, Loss};
+use berth_pod::cni::Cni;
 use berth_pod::pods::Pods;
 use berth_streaming::ServerOptions;
 use hyper_util::rt::TokioIo;
@@ -27,6 +29,8 @@ pub(crate) struct Server {
     pub(crate) images: ImageServiceClient<Channel>,
     pub(crate) directory: tempfile::TempDir,
     pub(crate) fake: Option<FakeEngine>,
+    /// The engine, for what others do to it.
+    pub(crate) docker: Docker,
     reachable: Arc<AtomicBool>,
     /// Part of every name, so that tests can run side by side.
     pub(crate) run: String,
@@ -51,13 +55,22 @@ impl Server {
 }
 
 pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server)) {
-    let fake = FakeEngine::builder().image(IMAGE).build().unwrap();
-    run(Some(fake), None, test);
+    on_fake_with(None, test);
 }
 
 pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server)) {
+    on_real_with(None, test);
+}
+
+/// With the network of CNI plugins, where there is one.
+pub(crate) fn on_fake_with(cni: Option<Cni>, test: impl AsyncFnOnce(&mut Server)) {
+    let fake = FakeEngine::builder().image(IMAGE).build().unwrap();
+    run(Some(fake), None, cni, test);
+}
+
+pub(crate) fn on_real_with(cni: Option<Cni>, test: impl AsyncFnOnce(&mut Server)) {
     match std::env::var("BERTH_TEST_ENGINE") {
-        Ok(endpoint) => run(None, Some(endpoint), test),
+        Ok(endpoint) => run(None, Some(endpoint), cni, test),
         Err(_) => {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -68,14 +81,19 @@ pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server)) {
     }
 }
 
-fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnce(&mut Server)) {
+fn run(
+    fake: Option<FakeEngine>,
+    endpoint: Option<String>,
+    cni: Option<Cni>,
+    test: impl AsyncFnOnce(&mut Server),
+) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let tokio = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .unwrap();
-    tokio.block_on(async {
+    let (mut server, serving, end, socket) = tokio.block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let reachable = Arc::new(AtomicBool::new(true));
         let endpoint = endpoint.as_deref().unwrap_or("fake://");
@@ -90,11 +108,8 @@ fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnc
                 }
             });
         }
-        let pods = Pods::start(
-            builder.build().unwrap(),
-            directory.path().join("logs"),
-            None,
-        );
+        let docker = builder.build().unwrap();
+        let pods = Pods::start(docker.clone(), directory.path().join("logs"), cni);
         let path = directory.path().join("cri.sock");
         let (listener, socket) = listen(&Listen {
             path: path.clone(),
@@ -120,22 +135,33 @@ fn run(fake: Option<FakeEngine>, endpoint: Option<String>, test: impl AsyncFnOnc
             .await
             .unwrap();
         let number = RUNS.fetch_add(1, Ordering::Relaxed);
-        let mut server = Server {
+        let server = Server {
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel),
             directory,
             fake,
+            docker,
             reachable,
             run: format!("{}-{number}", std::process::id()),
         };
-        tokio::time::timeout(LIMIT, test(&mut server))
-            .await
-            .expect("a test ends in time");
+        (server, serving, end, socket)
+    });
+    let ended = catch_unwind(AssertUnwindSafe(|| {
+        tokio.block_on(async {
+            let test = tokio::time::timeout(LIMIT, test(&mut server));
+            test.await.expect("a test ends in time");
+        });
+    }));
+    tokio.block_on(async {
+        // Also when it failed.
         clean_up(&mut server).await;
         let _ = end.send(());
         serving.await.unwrap().unwrap();
-        drop(socket);
     });
+    drop(socket);
+    if let Err(panic) = ended {
+        resume_unwind(panic);
+    }
 }
 
 fn connector(
