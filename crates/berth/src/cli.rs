@@ -136,11 +136,13 @@ pub(crate) struct CriArgs {
     #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
     pub(crate) cni_conf_dir: Vec<PathBuf>,
 
-    /// Where CNI plugins are; several in the order of search [default: /opt/cni/bin,/usr/lib/cni]
+    /// Where CNI plugins are; several in the order of search [default: /opt/cni/bin,/usr/lib/cni]. Pods that joined their network leave it by
+    /// them, also with another --network.
     #[arg(long, value_name = "DIRECTORY", value_delimiter = ',')]
     pub(crate) cni_bin_dir: Vec<PathBuf>,
 
-    /// Where berth keeps who is in which CNI network; on the disk, and for one berth alone [default: /var/lib/berth/cni]
+    /// Where berth keeps who is in which CNI network; on the disk, and for one berth alone [default: /var/lib/berth/cni]. Looked at also with
+    /// another --network.
     #[arg(long, value_name = "DIRECTORY")]
     pub(crate) cni_cache_dir: Option<PathBuf>,
 

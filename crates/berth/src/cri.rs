@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use berth_cri::{Listen, ListenError, SandboxDefaults, ServeOptions, notify};
 use berth_pod::cni::{Cidr, Cni, CniOptions};
-use berth_pod::pods::Pods;
+use berth_pod::pods::{PodNetwork, Pods};
 use berth_streaming::ServerOptions;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
@@ -32,11 +32,11 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
                 ),
             )
         })?;
-    let (network, cni) = network(args)?;
+    let (name, network) = network(args)?;
     let options = ServeOptions {
         sandboxes: SandboxDefaults {
             image: args.pod_infra_container_image.clone(),
-            network,
+            network: name,
         },
         streaming: streaming(args)?,
         metrics: args.metrics_bind_addr,
@@ -60,7 +60,7 @@ pub(crate) async fn serve(engine: &EngineArgs, args: &CriArgs) -> Result<(), Fai
         other => Failure::new(Code::Failed, other),
     })?;
     tracing::info!(endpoint = docker.endpoint(), %source, socket = path, "serving the Container Runtime Interface");
-    let pods = Pods::start(docker, args.state_dir.join("logs"), cni);
+    let pods = Pods::start(docker, args.state_dir.join("logs"), network);
     if !pod_cidrs.is_empty() {
         pods.set_pod_cidrs(pod_cidrs)?;
     }
@@ -134,10 +134,12 @@ fn raise_descriptor_limit() {
     }
 }
 
-/// What `--network` says: the engine's network of pods, of which empty is its default, or that of CNI plugins.
-fn network(args: &CriArgs) -> Result<(String, Option<Cni>), Failure> {
+/// What `--network` says: a network of the engine's by its name, of which empty is its default, or that of CNI plugins.
+fn network(args: &CriArgs) -> Result<(String, PodNetwork), Failure> {
     let name = match args.network.split_once(':') {
-        None if args.network == "cni" => return Ok((String::new(), Some(cni(args)))),
+        None if args.network == "cni" => {
+            return Ok((String::new(), PodNetwork::Cni(Cni::new(options(args)))));
+        }
         None if args.network == "docker" => "",
         Some(("docker", name)) if !name.is_empty() => name,
         _ => {
@@ -152,23 +154,50 @@ fn network(args: &CriArgs) -> Result<(String, Option<Cni>), Failure> {
     };
     let without_effect = [
         ("--cni-conf-dir", !args.cni_conf_dir.is_empty()),
-        ("--cni-bin-dir", !args.cni_bin_dir.is_empty()),
-        ("--cni-cache-dir", args.cni_cache_dir.is_some()),
         ("--pod-cidr", !args.pod_cidr.is_empty()),
     ];
-    match without_effect.iter().find(|(_, given)| *given) {
-        Some((flag, _)) => Err(Failure::new(
+    if let Some((flag, _)) = without_effect.iter().find(|(_, given)| *given) {
+        return Err(Failure::new(
             Code::Usage,
             format!(
-                "{flag}: with --network {} no CNI plugin is run; write --network cni",
+                "{flag}: with --network {} no pod joins a network of CNI plugins; write --network cni",
                 args.network
             ),
-        )),
-        None => Ok((name.to_owned(), None)),
+        ));
+    }
+    let before = before(args);
+    Ok((name.to_owned(), PodNetwork::Engine { before }))
+}
+
+/// The network of CNI plugins that pods of an earlier start are still in.
+fn before(args: &CriArgs) -> Option<Cni> {
+    let mut options = options(args);
+    // There is none for pods to join.
+    options.conf_dirs.clear();
+    let dir = options.cache_dir.display().to_string();
+    let cni = Cni::new(options);
+    match cni.attachments() {
+        Ok(recorded) => {
+            if !recorded.is_empty() {
+                tracing::warn!(
+                    pods = recorded.len(),
+                    records = dir,
+                    "pods of an earlier start are in a network of CNI plugins; each leaves it when it ends"
+                );
+            }
+            Some(cni)
+        }
+        Err(error) => {
+            tracing::warn!(
+                %error,
+                "if pods of an earlier start are in a network of CNI plugins is not known; they stay in it until berth starts with records that it can read (--cni-cache-dir)"
+            );
+            None
+        }
     }
 }
 
-fn cni(args: &CriArgs) -> Cni {
+fn options(args: &CriArgs) -> CniOptions {
     let mut options = CniOptions::default();
     if !args.cni_conf_dir.is_empty() {
         options.conf_dirs.clone_from(&args.cni_conf_dir);
@@ -179,5 +208,5 @@ fn cni(args: &CriArgs) -> Cni {
     if let Some(dir) = &args.cni_cache_dir {
         options.cache_dir.clone_from(dir);
     }
-    Cni::new(options)
+    options
 }

@@ -329,6 +329,7 @@ mod tests {
             running: true,
             ip: None,
             host_network: false,
+            no_network: false,
             pid: PidMode::Container,
             host_ipc: false,
             process: 7,

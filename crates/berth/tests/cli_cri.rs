@@ -4,17 +4,19 @@
 
 mod cli_support;
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 
-use cli_support::{PATIENCE, Running, berth, code, stderr};
+use cli_support::{PATIENCE, Running, Target, berth, code, exists, stderr, until};
+use rustix::process::Signal;
 
 #[test]
 fn a_flag_that_would_have_no_effect_is_refused_by_name() {
-    for (network, flag) in [
-        ("docker", "--cni-conf-dir"),
-        ("docker:pods", "--cni-bin-dir"),
-        ("docker", "--cni-cache-dir"),
+    for (network, flag, value) in [
+        ("docker", "--cni-conf-dir", "/tmp"),
+        ("docker:pods", "--pod-cidr", "10.1.0.0/24"),
     ] {
         let output = Running::start(berth(&[
             "cri",
@@ -23,7 +25,7 @@ fn a_flag_that_would_have_no_effect_is_refused_by_name() {
             "--network",
             network,
             flag,
-            "/tmp",
+            value,
         ]))
         .output();
         let words = stderr(&output);
@@ -57,7 +59,7 @@ fn a_flag_of_cri_dockerd_is_refused_with_what_to_write() {
 fn a_half_of_what_tls_needs_is_refused_and_so_is_a_file_without_a_certificate() {
     let directory = tempfile::tempdir().unwrap();
     let empty = directory.path().join("empty.pem");
-    std::fs::write(&empty, "").unwrap();
+    fs::write(&empty, "").unwrap();
     let empty = empty.display().to_string();
     let certificate = format!("--streaming-tls-cert-file={empty}");
     let output = Running::start(berth(&["cri", &certificate])).output();
@@ -93,7 +95,7 @@ fn metrics_are_served_where_a_file_of_settings_says() {
     let settings = format!(
         "listen: unix://{at}/cri.sock\nstateDir: {at}/state\ndockerEndpoint: fake://\nlogLevel: info\nmetricsBindAddr: 127.0.0.1:0\n"
     );
-    std::fs::write(&config, settings).unwrap();
+    fs::write(&config, settings).unwrap();
     let mut running = Running::start(berth(&["cri", "--config", config.to_str().unwrap()]));
     let said = BufReader::new(running.child.stderr.take().unwrap());
     let address = said
@@ -116,6 +118,55 @@ fn metrics_are_served_where_a_file_of_settings_says() {
     assert!(ask(&address, "GET /").starts_with("HTTP/1.1 404 "));
     assert!(ask(&address, "POST /metrics").starts_with("HTTP/1.1 405 "));
     // Its log goes nowhere by now, as when the journal is restarted.
-    running.signal(rustix::process::Signal::TERM);
+    running.signal(Signal::TERM);
     assert_eq!(code(&running.output()), 0);
+}
+
+#[test]
+fn with_the_engines_network_a_pod_that_is_gone_leaves_that_of_plugins() {
+    let target = Target::fake();
+    let dir = tempfile::tempdir().unwrap();
+    let path = |name: &str| dir.path().join(name).display().to_string();
+    // What a berth left that was told `--network cni`.
+    let record = format!("{}/results/pods-{:064x}-eth0", path("cache"), 7);
+    fs::create_dir_all(path("cache/results")).unwrap();
+    let config =
+        "eyJjbmlWZXJzaW9uIjoiMS4wLjAiLCJuYW1lIjoicG9kcyIsInBsdWdpbnMiOlt7InR5cGUiOiJvbmUifV19";
+    let words = serde_json::json!({
+        "kind": "cniCacheV1", "containerId": format!("{:064x}", 7), "config": config, "ifName": "eth0", "networkName": "pods",
+        "cniArgs": [["K8S_POD_UID", "u-1"]], "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/16"}]},
+    });
+    fs::write(&record, words.to_string()).unwrap();
+    fs::create_dir(path("bin")).unwrap();
+    let script = format!("#!/bin/sh\ncat > {}\n", path("told"));
+    fs::write(path("bin/one"), script).unwrap();
+    fs::set_permissions(path("bin/one"), fs::Permissions::from_mode(0o755)).unwrap();
+
+    let listen = format!("unix://{}", path("cri.sock"));
+    let (state, bin, cache) = (path("state"), path("bin"), path("cache"));
+    let running = Running::start(target.command(&[
+        "cri",
+        "--listen",
+        &listen,
+        "--state-dir",
+        &state,
+        "--cni-bin-dir",
+        &bin,
+        "--cni-cache-dir",
+        &cache,
+    ]));
+    until("the record is gone", || {
+        (!exists(record.as_ref())).then_some(())
+    });
+    let told: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(path("told")).unwrap()).unwrap();
+    assert_eq!(told["prevResult"]["ips"][0]["address"], "10.1.0.5/16");
+    running.signal(Signal::TERM);
+    let output = running.output();
+    let words = stderr(&output);
+    assert_eq!(code(&output), 0, "{words}");
+    assert!(
+        words.contains("pods of an earlier start are in a network of CNI plugins"),
+        "{words}"
+    );
 }

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use berth_docker::model::{ContainerInspect, ContainerStatus, HostConfig, MountType, TextMap};
 
+use crate::config;
 use crate::labels;
 use crate::request::{ContainerRequest, SandboxRequest};
 use crate::spec::{
@@ -60,6 +61,8 @@ pub struct Sandbox {
     pub additional_ips: Vec<String>,
     /// Whether it has the host's network.
     pub host_network: bool,
+    /// Whether the engine gave it no network: then it is in that of CNI plugins, or in none.
+    pub no_network: bool,
     /// What its containers see of process IDs.
     pub pid: PidMode,
     /// Whether it has the host's IPC.
@@ -217,6 +220,7 @@ pub fn read(inspect: &ContainerInspect) -> Option<Observed> {
                 ip,
                 additional_ips: addresses.collect(),
                 host_network: host.network_mode == "host",
+                no_network: host.network_mode == config::NO_NETWORK,
                 pid: if host.pid_mode == "host" {
                     PidMode::Host
                 } else {

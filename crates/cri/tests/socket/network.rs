@@ -12,6 +12,7 @@ use berth_cri::v1;
 use berth_docker::api::{ListContainers, RemoveContainer};
 use berth_docker::model::Filters;
 use berth_pod::cni::{Cni, CniOptions};
+use berth_pod::pods::PodNetwork;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Code;
@@ -190,7 +191,9 @@ impl Drop for Host {
 
 pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server, &Host)) {
     let host = Host::new(false);
-    on_fake_with(Some(host.cni()), async |server| test(server, &host).await);
+    on_fake_with(PodNetwork::Cni(host.cni()), async |server| {
+        test(server, &host).await
+    });
 }
 
 pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server, &Host)) {
@@ -199,7 +202,9 @@ pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server, &Host)) {
         return;
     }
     let host = Host::new(true);
-    on_real_with(Some(host.cni()), async |server| test(server, &host).await);
+    on_real_with(PodNetwork::Cni(host.cni()), async |server| {
+        test(server, &host).await
+    });
 }
 
 /// Why the plugins cannot be run here.

@@ -3,7 +3,7 @@
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_cri::v1::image_service_client::ImageServiceClient;
@@ -11,8 +11,7 @@ use berth_cri::v1::runtime_service_client::RuntimeServiceClient;
 use berth_cri::{Listen, SandboxDefaults, ServeOptions, listen, serve};
 use berth_docker::{ConnectOptions, Docker};
 use berth_fake_engine::{FakeEngine, Loss};
-use berth_pod::cni::Cni;
-use berth_pod::pods::Pods;
+use berth_pod::pods::{PodNetwork, Pods};
 use berth_streaming::ServerOptions;
 use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
@@ -55,22 +54,31 @@ impl Server {
 }
 
 pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server)) {
-    on_fake_with(None, test);
+    on_fake_with(ENGINES, test);
 }
 
 pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server)) {
-    on_real_with(None, test);
+    on_real_with(ENGINES, test);
 }
 
-/// With the network of CNI plugins, where there is one.
-pub(crate) fn on_fake_with(cni: Option<Cni>, test: impl AsyncFnOnce(&mut Server)) {
-    let fake = FakeEngine::builder().image(IMAGE).build().unwrap();
-    run(Some(fake), None, cni, test);
+/// The engine's network of pods.
+const ENGINES: PodNetwork = PodNetwork::Engine { before: None };
+
+pub(crate) fn on_fake_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Server)) {
+    // Plugins that still run are looked for among the host's processes by a sandbox's ID, so no other test's may have the same.
+    static NUMBER: AtomicU64 = AtomicU64::new(1);
+    let seed = u64::from(std::process::id()) << 32 | NUMBER.fetch_add(1, Ordering::Relaxed);
+    let fake = FakeEngine::builder()
+        .seed(seed)
+        .image(IMAGE)
+        .build()
+        .unwrap();
+    run(Some(fake), None, network, test);
 }
 
-pub(crate) fn on_real_with(cni: Option<Cni>, test: impl AsyncFnOnce(&mut Server)) {
+pub(crate) fn on_real_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Server)) {
     match std::env::var("BERTH_TEST_ENGINE") {
-        Ok(endpoint) => run(None, Some(endpoint), cni, test),
+        Ok(endpoint) => run(None, Some(endpoint), network, test),
         Err(_) => {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -84,7 +92,7 @@ pub(crate) fn on_real_with(cni: Option<Cni>, test: impl AsyncFnOnce(&mut Server)
 fn run(
     fake: Option<FakeEngine>,
     endpoint: Option<String>,
-    cni: Option<Cni>,
+    network: PodNetwork,
     test: impl AsyncFnOnce(&mut Server),
 ) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
@@ -109,7 +117,7 @@ fn run(
             });
         }
         let docker = builder.build().unwrap();
-        let pods = Pods::start(docker.clone(), directory.path().join("logs"), cni);
+        let pods = Pods::start(docker.clone(), directory.path().join("logs"), network);
         let path = directory.path().join("cri.sock");
         let (listener, socket) = listen(&Listen {
             path: path.clone(),

@@ -31,6 +31,9 @@ const MIN_SHARES: i64 = 2;
 /// The `oom_score_adj` of a sandbox: that of dockershim. The kernel should kill every process of the pod before its namespaces.
 pub const SANDBOX_OOM_SCORE_ADJ: i32 = -998;
 
+/// The engine's network that has nothing but the loopback interface.
+pub(crate) const NO_NETWORK: &str = "none";
+
 /// Why a container cannot be made by this engine.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unsupported {

@@ -14,7 +14,6 @@ use tokio::sync::{OnceCell, OwnedMutexGuard};
 use tokio::task::JoinHandle;
 use tokio_util::task::TaskTracker;
 
-use crate::cni::Cni;
 use crate::logs::Logs;
 use crate::runtime::{Error, Runtime};
 use crate::spec::{ContainerId, SandboxId};
@@ -33,6 +32,7 @@ mod usage;
 mod users;
 
 pub use exec::{ExecOutput, ExecSpec, Session, SessionEnd, Terminal};
+pub use network::PodNetwork;
 pub use usage::{ContainerUsage, PodMetrics, PodUsage};
 pub use users::ProcessUser;
 use users::Users;
@@ -49,8 +49,9 @@ struct Inner {
     turns: Turns,
     meter: Arc<Meter>,
     users: Users,
-    /// The pods' network, where it is not the engine's.
-    cni: Option<Cni>,
+    network: PodNetwork,
+    /// Whose turn it is to take which sandbox into its network, or out of it.
+    network_turns: Turns,
     /// Where the records of logs are.
     log_state: PathBuf,
     logs: OnceCell<Logs>,
@@ -73,8 +74,8 @@ impl Pods {
     /// small record for each such container, which should be in memory. It is for one process at a time, and tells the next what it takes over.
     /// Must be called within a tokio runtime.
     ///
-    /// With `cni`, pods join the network of its plugins instead of the engine's, and those that have gone are taken out of it.
-    pub fn start(docker: Docker, log_state: PathBuf, cni: Option<Cni>) -> Self {
+    /// Pods without the host's network join `network`.
+    pub fn start(docker: Docker, log_state: PathBuf, network: PodNetwork) -> Self {
         let owner = log_state.display().to_string();
         let runtime = Arc::new(Runtime::new(docker).with_owner(owner));
         let view = View::start(runtime.clone());
@@ -87,14 +88,15 @@ impl Pods {
             turns: Turns::default(),
             meter,
             users: Users::default(),
-            cni,
+            network,
+            network_turns: Turns::default(),
             log_state,
             logs: OnceCell::new(),
             keepers: OnceLock::new(),
         }));
         let log_keeper = tokio::spawn(logging::keep(Arc::downgrade(&pods.0)));
         let mut keepers = vec![AbortOnDrop(log_keeper), AbortOnDrop(meter_keeper)];
-        if pods.0.cni.is_some() {
+        if pods.0.network.plugins().is_some() {
             let changes = pods.0.view.subscribe();
             let keeper = tokio::spawn(network::keep(Arc::downgrade(&pods.0), changes));
             keepers.push(AbortOnDrop(keeper));
@@ -141,21 +143,21 @@ impl Pods {
     }
 }
 
-/// Whose turn it is at which pod. A pod nobody works at takes no memory.
+/// Whose turn it is at which pod, or sandbox. One nobody works at takes no memory.
 #[derive(Debug, Default)]
 struct Turns(Mutex<HashMap<String, Weak<tokio::sync::Mutex<()>>>>);
 
 impl Turns {
-    /// Waits for the turn at a pod.
-    async fn of(&self, pod: &str) -> OwnedMutexGuard<()> {
+    /// Waits for the turn.
+    async fn of(&self, of: &str) -> OwnedMutexGuard<()> {
         let turn = {
             let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-            match turns.get(pod).and_then(Weak::upgrade) {
+            match turns.get(of).and_then(Weak::upgrade) {
                 Some(turn) => turn,
                 None => {
                     turns.retain(|_, turn| turn.strong_count() > 0);
                     let turn = Arc::new(tokio::sync::Mutex::new(()));
-                    turns.insert(pod.to_owned(), Arc::downgrade(&turn));
+                    turns.insert(of.to_owned(), Arc::downgrade(&turn));
                     turn
                 }
             }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use tokio::task::JoinSet;
 
 use super::Pods;
-use super::network::NO_NETWORK;
 use crate::cni::CniError;
+use crate::config::NO_NETWORK;
 use crate::runtime::Error;
 use crate::spec::{SandboxId, SandboxSpec};
 
@@ -31,7 +31,7 @@ impl Pods {
                     )));
                 }
             }
-            let Some(cni) = pods.0.cni.as_ref().filter(|_| !spec.host_network) else {
+            let Some(cni) = pods.0.network.joined().filter(|_| !spec.host_network) else {
                 let id = pods.0.runtime.run_sandbox(&spec).await?;
                 pods.0.view.mark(id.as_str());
                 return Ok(id);

@@ -282,6 +282,7 @@ mod tests {
             ip: None,
             additional_ips: Vec::new(),
             host_network: false,
+            no_network: false,
             pid: Default::default(),
             host_ipc: false,
             runtime_handler: String::new(),

@@ -1,7 +1,7 @@
 //! A fake engine that can go away, and what pods on it are made of.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use berth_docker::{ConnectOptions, Docker};
@@ -30,6 +30,19 @@ impl Engine {
             fake: FakeEngine::builder().image(IMAGE).build().unwrap(),
             reachable: Arc::new(AtomicBool::new(true)),
         }
+    }
+
+    /// One whose containers have other IDs than those of any other test: who looks among the host's processes finds only its own.
+    pub(crate) fn with_own_ids() -> Self {
+        static NUMBER: AtomicU64 = AtomicU64::new(1);
+        let seed = u64::from(std::process::id()) << 32 | NUMBER.fetch_add(1, Ordering::Relaxed);
+        Self::of(
+            FakeEngine::builder()
+                .seed(seed)
+                .image(IMAGE)
+                .build()
+                .unwrap(),
+        )
     }
 
     pub(crate) fn client(&self) -> Docker {

@@ -4,10 +4,10 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use berth_docker::api::ListContainers;
+use berth_docker::api::{ListContainers, StopContainer};
 use berth_pod::Error;
 use berth_pod::cni::{Cni, CniError, CniOptions};
-use berth_pod::pods::Pods;
+use berth_pod::pods::{PodNetwork, Pods};
 use berth_pod::spec::SandboxSpec;
 use tempfile::TempDir;
 
@@ -23,27 +23,40 @@ impl Host {
     fn new() -> Self {
         let host = Self {
             dir: tempfile::tempdir().unwrap(),
-            engine: Engine::new(),
+            engine: Engine::with_own_ids(),
         };
         for dir in ["net.d", "bin", "leases"] {
             fs::create_dir(host.path(dir)).unwrap();
         }
-        let leases = host.path("leases");
         let script = format!(
             r#"#!/bin/sh
 case $CNI_COMMAND in
-VERSION) echo '{{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}}' ;;
-ADD)
-    [ -z "$(ls {leases})" ] || {{
-        echo '{{"cniVersion":"1.0.0","code":100,"msg":"all addresses are taken"}}'
-        exit 1
-    }}
-    touch {leases}/$CNI_CONTAINERID
-    echo '{{"cniVersion":"1.0.0","ips":[{{"address":"10.1.0.5/16"}},{{"address":"fd00::5/64"}}]}}' ;;
-DEL) rm -f {leases}/$CNI_CONTAINERID ;;
+VERSION)
+    echo '{{"cniVersion":"1.0.0","supportedVersions":["1.0.0"]}}'
+    exit ;;
 esac
+cd {dir}
+mkdir busy || echo overlapping >> runs
+echo $CNI_COMMAND $CNI_CONTAINERID >> runs
+case $CNI_COMMAND in
+ADD)
+    if [ -z "$(ls leases)" ]; then
+        touch leases/$CNI_CONTAINERID
+        echo '{{"cniVersion":"1.0.0","ips":[{{"address":"10.1.0.5/16"}},{{"address":"fd00::5/64"}}]}}'
+    else
+        echo '{{"cniVersion":"1.0.0","code":100,"msg":"all addresses are taken"}}'
+        false
+    fi ;;
+DEL)
+    # Gives others time to come in between.
+    sleep 0.1
+    rm -f leases/$CNI_CONTAINERID ;;
+esac
+status=$?
+rmdir busy
+exit $status
 "#,
-            leases = leases.display()
+            dir = host.dir.path().display()
         );
         // Beside it first, so that nobody runs a half of it.
         let (new, program) = (host.path("plugin.new"), host.path("bin/one"));
@@ -62,16 +75,34 @@ esac
         fs::write(self.path("net.d/10-pods.conf"), network).unwrap();
     }
 
-    /// A berth; the one before has to be gone.
-    fn pods(&self) -> Pods {
-        let cni = Cni::new(CniOptions {
-            conf_dirs: vec![self.path("net.d")],
+    fn cni(&self, conf_dirs: Vec<PathBuf>) -> Cni {
+        Cni::new(CniOptions {
+            conf_dirs,
             bin_dirs: vec![self.path("bin")],
             cache_dir: self.path("cache"),
             adopted_cache_dirs: Vec::new(),
             ..CniOptions::default()
-        });
-        Pods::start(self.engine.client(), self.path("logs"), Some(cni))
+        })
+    }
+
+    /// A berth; the one before has to be gone.
+    fn pods(&self) -> Pods {
+        let network = PodNetwork::Cni(self.cni(vec![self.path("net.d")]));
+        Pods::start(self.engine.client(), self.path("logs"), network)
+    }
+
+    /// A berth whose pods join the engine's network.
+    fn pods_of_the_engine(&self) -> Pods {
+        let network = PodNetwork::Engine {
+            before: Some(self.cni(Vec::new())),
+        };
+        Pods::start(self.engine.client(), self.path("logs"), network)
+    }
+
+    /// What the plugin was run for, in order.
+    fn runs(&self) -> Vec<String> {
+        let runs = fs::read_to_string(self.path("runs")).unwrap_or_default();
+        runs.lines().map(str::to_owned).collect()
     }
 
     /// The sandboxes that have an address.
@@ -166,4 +197,112 @@ async fn one_that_somebody_removes_is_taken_out_of_the_network() {
     client.remove_container(id.as_str(), FORCE).await.unwrap();
     let _pods = host.pods();
     soon("its address is free", async || host.leases().is_empty()).await;
+}
+
+#[tokio::test]
+async fn one_that_ends_by_itself_is_taken_out_of_the_network() {
+    let host = Host::new();
+    let pods = host.pods();
+    let client = host.engine.client();
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let kill = StopContainer {
+        seconds: Some(0),
+        ..Default::default()
+    };
+    client.stop_container(id.as_str(), &kill).await.unwrap();
+    soon("its address is free", async || host.leases().is_empty()).await;
+    pods.remove_sandbox(id).await.unwrap();
+
+    // As after a reboot of the host.
+    let id = pods.run_sandbox(sandbox("db")).await.unwrap();
+    drop(pods);
+    client.stop_container(id.as_str(), &kill).await.unwrap();
+    let pods = host.pods();
+    soon("its address is free", async || host.leases().is_empty()).await;
+    assert!(pods.view().sandbox(&id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn what_takes_one_out_of_the_network_does_so_one_after_the_other() {
+    let host = Host::new();
+    let pods = host.pods();
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let client = host.engine.client();
+    client.remove_container(id.as_str(), FORCE).await.unwrap();
+    // Beside the one that goes on by itself.
+    let (one, two) = tokio::join!(
+        pods.stop_sandbox(id.clone()),
+        pods.remove_sandbox(id.clone())
+    );
+    one.unwrap();
+    two.unwrap();
+    soon("its address is free", async || host.leases().is_empty()).await;
+    assert_eq!(host.runs(), [format!("ADD {id}"), format!("DEL {id}")]);
+}
+
+#[tokio::test]
+async fn pods_stay_in_the_network_of_plugins_until_they_end_where_new_ones_join_the_engines() {
+    let host = Host::new();
+    let pods = host.pods();
+    let old = pods.run_sandbox(sandbox("old")).await.unwrap();
+    let joined = [format!("ADD {old}")];
+    drop(pods);
+
+    let pods = host.pods_of_the_engine();
+    pods.network_ready().await.unwrap();
+    assert!(!pods.set_pod_cidrs(Vec::new()).unwrap());
+    let seen = pods.view().sandbox(&old).await.unwrap().unwrap();
+    assert_eq!(pods.addresses(&seen), ["10.1.0.5", "fd00::5"]);
+    let new = pods.run_sandbox(sandbox("new")).await.unwrap();
+    let seen = pods.view().sandbox(&new).await.unwrap().unwrap();
+    assert_eq!(
+        pods.addresses(&seen),
+        [seen.ip.clone().expect("the engine gives one")]
+    );
+    pods.stop_sandbox(new.clone()).await.unwrap();
+    pods.remove_sandbox(new).await.unwrap();
+    assert_eq!(host.runs(), joined, "plugins have nothing to do with it");
+    assert_eq!(host.leases(), [old.as_str()]);
+
+    pods.stop_sandbox(old.clone()).await.unwrap();
+    assert!(host.leases().is_empty());
+    assert_eq!(host.runs(), [&joined[..], &[format!("DEL {old}")]].concat());
+}
+
+#[tokio::test]
+async fn pods_that_ended_before_new_ones_join_the_engines_network_leave_that_of_plugins() {
+    let host = Host::new();
+    let client = host.engine.client();
+    for gone in [true, false] {
+        let pods = host.pods();
+        let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+        drop(pods);
+        if gone {
+            client.remove_container(id.as_str(), FORCE).await.unwrap();
+        } else {
+            let kill = StopContainer::default();
+            client.stop_container(id.as_str(), &kill).await.unwrap();
+        }
+        assert_eq!(host.leases(), [id.as_str()]);
+        let _pods = host.pods_of_the_engine();
+        soon("its address is free", async || host.leases().is_empty()).await;
+    }
+}
+
+#[tokio::test]
+async fn one_in_the_engines_network_stays_there_where_new_ones_join_that_of_plugins() {
+    let host = Host::new();
+    let pods = host.pods_of_the_engine();
+    let old = pods.run_sandbox(sandbox("old")).await.unwrap();
+    drop(pods);
+    let pods = host.pods();
+    let seen = pods.view().sandbox(&old).await.unwrap().unwrap();
+    assert_eq!(
+        pods.addresses(&seen),
+        [seen.ip.clone().expect("the engine gave one")]
+    );
+    pods.stop_sandbox(old.clone()).await.unwrap();
+    pods.remove_sandbox(old).await.unwrap();
+    let none: [String; 0] = [];
+    assert_eq!(host.runs(), none);
 }

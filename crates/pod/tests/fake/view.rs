@@ -6,7 +6,7 @@ use berth_docker::api::RemoveContainer;
 use berth_fake_engine::{Delay, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
-use berth_pod::pods::Pods;
+use berth_pod::pods::{PodNetwork, Pods};
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Changes, Notice, View};
 use berth_pod::{Error, Runtime};
@@ -323,7 +323,11 @@ async fn one_container_that_the_engine_does_not_show_hides_no_other() {
 async fn what_the_engine_does_not_show_in_time_is_unknown_and_not_as_it_was() {
     let engine = Engine::new();
     let state = tempfile::tempdir().unwrap();
-    let pods = Pods::start(engine.client(), state.path().join("logs"), None);
+    let pods = Pods::start(
+        engine.client(),
+        state.path().join("logs"),
+        PodNetwork::Engine { before: None },
+    );
     let id = pods.run_sandbox(sandbox("web")).await.unwrap();
     let spec = container("app", "sleep 600");
     let made = pods.create_container(id.clone(), spec).await.unwrap();
