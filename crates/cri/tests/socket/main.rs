@@ -3,6 +3,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod cri_dockerd;
 mod network;
 mod scenarios;
 mod server;
@@ -88,4 +89,43 @@ fn an_engine_that_hangs_is_not_ready_within_the_time_that_the_client_has() {
         let fake = server.fake.clone().unwrap();
         scenarios::an_engine_that_hangs(server, &fake).await;
     });
+}
+
+mod taken_over {
+    use crate::server::{ENGINES, on_fake_with, on_real_with};
+    use crate::{cri_dockerd, network};
+
+    #[test]
+    fn what_cri_dockerd_made_on_the_fake_engine() {
+        on_fake_with(
+            ENGINES,
+            cri_dockerd::make,
+            cri_dockerd::what_it_made_is_taken_over_as_it_is,
+        );
+    }
+
+    #[test]
+    fn what_cri_dockerd_made_on_a_real_engine() {
+        on_real_with(
+            ENGINES,
+            cri_dockerd::make,
+            cri_dockerd::what_it_made_is_taken_over_as_it_is,
+        );
+    }
+
+    #[test]
+    fn one_that_cri_dockerd_added_to_a_network_on_the_fake_engine() {
+        network::on_fake_after(
+            network::cri_dockerd_added,
+            network::one_that_cri_dockerd_added_keeps_its_address_and_leaves_once,
+        );
+    }
+
+    #[test]
+    fn one_that_cri_dockerd_added_to_a_network_on_a_real_engine() {
+        network::on_real_after(
+            network::cri_dockerd_added,
+            network::one_that_cri_dockerd_added_keeps_its_address_and_leaves_once,
+        );
+    }
 }

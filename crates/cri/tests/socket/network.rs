@@ -8,6 +8,8 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use berth_cri::v1;
 use berth_docker::api::{ListContainers, RemoveContainer};
 use berth_docker::model::Filters;
@@ -17,11 +19,12 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Code;
 
+use crate::cri_dockerd::{self, Pod};
 use crate::scenarios::{
     exec_sync, remove_sandbox, run, run_sandbox, sandbox_config, sandbox_status, sandboxes,
     stop_sandbox, try_run_sandbox,
 };
-use crate::server::{Server, on_fake_with, on_real_with};
+use crate::server::{Node, Server, on_fake_with, on_real_with};
 
 /// How long something may take that happens by itself.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,7 +117,7 @@ esac"#,
             conf_dirs: vec![self.path("net.d")],
             bin_dirs,
             cache_dir: self.path("cache"),
-            adopted_cache_dirs: Vec::new(),
+            adopted_cache_dirs: vec![self.path("adopted")],
             ..CniOptions::default()
         })
     }
@@ -135,16 +138,17 @@ esac"#,
         }
     }
 
-    /// A network whose last plugin is the one that writes down what it is told, of this capability.
-    fn configure(&self, plugins: &[Value], capability: &str) {
+    /// Describes a network whose last plugin is the one that writes down what it is told, of this capability.
+    fn configure(&self, plugins: &[Value], capability: &str) -> Value {
         let mut plugins = plugins.to_vec();
         plugins.push(json!({"type": "note", "capabilities": {capability: true}}));
         let network = json!({"cniVersion": "1.0.0", "name": "pods", "plugins": plugins});
         fs::write(self.path("net.d/10-pods.conflist"), network.to_string()).unwrap();
+        network
     }
 
-    fn configure_main(&self) {
-        self.configure(&[self.main()], "portMappings");
+    fn configure_main(&self) -> Value {
+        self.configure(&[self.main()], "portMappings")
     }
 
     /// What plugins were run for, in order.
@@ -190,21 +194,46 @@ impl Drop for Host {
 }
 
 pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server, &Host)) {
-    let host = Host::new(false);
-    on_fake_with(PodNetwork::Cni(host.cni()), async |server| {
-        test(server, &host).await
-    });
+    on_fake_after(
+        async |_, _| (),
+        async |server: &mut Server, host: &Host, ()| test(server, host).await,
+    );
 }
 
 pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server, &Host)) {
+    on_real_after(
+        async |_, _| (),
+        async |server: &mut Server, host: &Host, ()| test(server, host).await,
+    );
+}
+
+/// `before` is what others have done when berth starts.
+pub(crate) fn on_fake_after<T>(
+    before: impl AsyncFnOnce(&Node<'_>, &Host) -> T,
+    test: impl AsyncFnOnce(&mut Server, &Host, T),
+) {
+    let host = Host::new(false);
+    on_fake_with(
+        PodNetwork::Cni(host.cni()),
+        async |node: &Node<'_>| before(node, &host).await,
+        async |server: &mut Server, was: T| test(server, &host, was).await,
+    );
+}
+
+pub(crate) fn on_real_after<T>(
+    before: impl AsyncFnOnce(&Node<'_>, &Host) -> T,
+    test: impl AsyncFnOnce(&mut Server, &Host, T),
+) {
     if let Some(why) = hindrance() {
         eprintln!("skipped: {why}");
         return;
     }
     let host = Host::new(true);
-    on_real_with(PodNetwork::Cni(host.cni()), async |server| {
-        test(server, &host).await
-    });
+    on_real_with(
+        PodNetwork::Cni(host.cni()),
+        async |node: &Node<'_>| before(node, &host).await,
+        async |server: &mut Server, was: T| test(server, &host, was).await,
+    );
 }
 
 /// Why the plugins cannot be run here.
@@ -517,4 +546,58 @@ pub(crate) async fn ports_of_the_host_are_the_plugins_to_open(server: &mut Serve
     stop_sandbox(server, &id).await.unwrap();
     let told = host.told("DEL", &id);
     assert_eq!(told["runtimeConfig"]["portMappings"], mappings);
+}
+
+/// A pod that cri-dockerd put into the network, and the record that its library keeps.
+pub(crate) async fn cri_dockerd_added(node: &Node<'_>, host: &Host) -> (Pod, PathBuf) {
+    let network = host.configure_main();
+    let pod = cri_dockerd::sandbox(node, "web", "", "none").await;
+    let results = host.path("adopted/results");
+    fs::create_dir_all(&results).unwrap();
+    let record = |network: &Value, result: Value| {
+        let (id, name) = (&pod.sandbox, network["name"].as_str().unwrap());
+        let record = json!({
+            "kind": "cniCacheV1", "containerId": id, "config": STANDARD.encode(network.to_string()), "ifName": "eth0",
+            "networkName": name, "cniArgs": [
+                ["IgnoreUnknown", "1"], ["K8S_POD_NAMESPACE", "theirs"], ["K8S_POD_NAME", "web"],
+                ["K8S_POD_INFRA_CONTAINER_ID", id],
+            ],
+            "capabilityArgs": {
+                "ipRanges": [[{"subnet": ""}]],
+                "portMappings": [{"hostPort": 8080, "containerPort": 80, "protocol": "tcp", "hostIP": ""}],
+            },
+            "result": result,
+        });
+        let path = results.join(format!("{name}-{id}-eth0"));
+        fs::write(&path, record.to_string()).unwrap();
+        path
+    };
+    let ips = json!([{"address": "10.9.8.7/16", "gateway": "10.9.0.1"}]);
+    let path = record(
+        &network,
+        json!({"cniVersion": "1.0.0", "dns": {}, "ips": ips}),
+    );
+    // It adds each sandbox to this one too, by the same interface's name.
+    let loopback =
+        json!({"cniVersion": "0.2.0", "name": "cni-loopback", "plugins": [{"type": "loopback"}]});
+    record(&loopback, json!({"cniVersion": "0.2.0", "dns": {}}));
+    (pod, path)
+}
+
+pub(crate) async fn one_that_cri_dockerd_added_keeps_its_address_and_leaves_once(
+    server: &mut Server,
+    host: &Host,
+    (pod, record): (Pod, PathBuf),
+) {
+    let id = &pod.sandbox;
+    assert_eq!(addresses(server, id).await, ["10.9.8.7"]);
+    for _ in 0..2 {
+        stop_sandbox(server, id).await.unwrap();
+        remove_sandbox(server, id).await.unwrap();
+    }
+    assert_eq!(host.runs(), [format!("DEL {id} with its namespace")]);
+    let told = host.told("DEL", id);
+    assert_eq!(told["prevResult"]["ips"][0]["address"], "10.9.8.7/16");
+    assert_eq!(told["runtimeConfig"]["portMappings"][0]["hostPort"], 8080);
+    assert!(!record.exists());
 }

@@ -11,7 +11,7 @@ use tonic::{Code, Request, Status};
 
 use crate::server::{IMAGE, Server};
 
-const NAMESPACE: &str = "berth-cri-test";
+pub(crate) const NAMESPACE: &str = "berth-cri-test";
 
 pub(crate) fn sandbox_config(server: &Server, name: &str) -> v1::PodSandboxConfig {
     v1::PodSandboxConfig {
@@ -72,7 +72,11 @@ pub(crate) async fn try_run_sandbox(
     Ok(reply.into_inner().pod_sandbox_id)
 }
 
-async fn create(server: &mut Server, sandbox: &str, config: v1::ContainerConfig) -> String {
+pub(crate) async fn create(
+    server: &mut Server,
+    sandbox: &str,
+    config: v1::ContainerConfig,
+) -> String {
     try_create(server, sandbox, config).await.unwrap()
 }
 
@@ -90,7 +94,7 @@ async fn try_create(
     Ok(reply.into_inner().container_id)
 }
 
-async fn start(server: &mut Server, id: &str) {
+pub(crate) async fn start(server: &mut Server, id: &str) {
     let request = v1::StartContainerRequest {
         container_id: id.to_owned(),
     };
@@ -103,7 +107,10 @@ pub(crate) async fn run(server: &mut Server, sandbox: &str, name: &str, script: 
     id
 }
 
-async fn container_status(server: &mut Server, id: &str) -> Result<v1::ContainerStatus, Status> {
+pub(crate) async fn container_status(
+    server: &mut Server,
+    id: &str,
+) -> Result<v1::ContainerStatus, Status> {
     let request = v1::ContainerStatusRequest {
         container_id: id.to_owned(),
         verbose: false,
@@ -143,7 +150,7 @@ pub(crate) async fn sandboxes(server: &mut Server) -> Vec<v1::PodSandbox> {
     }
 }
 
-async fn ended(server: &mut Server, id: &str) -> v1::ContainerStatus {
+pub(crate) async fn ended(server: &mut Server, id: &str) -> v1::ContainerStatus {
     let begun = Instant::now();
     loop {
         let status = container_status(server, id).await.unwrap();
@@ -169,7 +176,7 @@ pub(crate) async fn remove_sandbox(server: &mut Server, id: &str) -> Result<(), 
     server.runtime.remove_pod_sandbox(request).await.map(drop)
 }
 
-async fn stop(server: &mut Server, id: &str) -> Result<(), Status> {
+pub(crate) async fn stop(server: &mut Server, id: &str) -> Result<(), Status> {
     let request = v1::StopContainerRequest {
         container_id: id.to_owned(),
         timeout: 0,
@@ -177,7 +184,7 @@ async fn stop(server: &mut Server, id: &str) -> Result<(), Status> {
     server.runtime.stop_container(request).await.map(drop)
 }
 
-async fn remove(server: &mut Server, id: &str) -> Result<(), Status> {
+pub(crate) async fn remove(server: &mut Server, id: &str) -> Result<(), Status> {
     let request = v1::RemoveContainerRequest {
         container_id: id.to_owned(),
     };

@@ -1,7 +1,7 @@
 //! The server under test: the real one, on a socket of its own.
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::time::Duration;
@@ -53,18 +53,38 @@ impl Server {
     }
 }
 
+/// Where a test is, before berth is.
+pub(crate) struct Node<'a> {
+    pub(crate) docker: &'a Docker,
+    /// That of the server.
+    pub(crate) directory: &'a Path,
+    pub(crate) run: &'a str,
+}
+
 pub(crate) fn on_fake(test: impl AsyncFnOnce(&mut Server)) {
-    on_fake_with(ENGINES, test);
+    on_fake_with(ENGINES, nothing, async |server: &mut Server, ()| {
+        test(server).await
+    });
 }
 
 pub(crate) fn on_real(test: impl AsyncFnOnce(&mut Server)) {
-    on_real_with(ENGINES, test);
+    on_real_with(ENGINES, nothing, async |server: &mut Server, ()| {
+        test(server).await
+    });
 }
 
 /// The engine's network of pods.
-const ENGINES: PodNetwork = PodNetwork::Engine { before: None };
+pub(crate) const ENGINES: PodNetwork = PodNetwork::Engine { before: None };
 
-pub(crate) fn on_fake_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Server)) {
+/// A node on which nothing has been before.
+pub(crate) async fn nothing(_: &Node<'_>) {}
+
+/// `before` is what others have done to the engine when berth starts.
+pub(crate) fn on_fake_with<T>(
+    network: PodNetwork,
+    before: impl AsyncFnOnce(&Node<'_>) -> T,
+    test: impl AsyncFnOnce(&mut Server, T),
+) {
     // Plugins that still run are looked for among the host's processes by a sandbox's ID, so no other test's may have the same.
     static NUMBER: AtomicU64 = AtomicU64::new(1);
     let seed = u64::from(std::process::id()) << 32 | NUMBER.fetch_add(1, Ordering::Relaxed);
@@ -73,12 +93,16 @@ pub(crate) fn on_fake_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Serv
         .image(IMAGE)
         .build()
         .unwrap();
-    run(Some(fake), None, network, test);
+    run(Some(fake), None, network, before, test);
 }
 
-pub(crate) fn on_real_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Server)) {
+pub(crate) fn on_real_with<T>(
+    network: PodNetwork,
+    before: impl AsyncFnOnce(&Node<'_>) -> T,
+    test: impl AsyncFnOnce(&mut Server, T),
+) {
     match std::env::var("BERTH_TEST_ENGINE") {
-        Ok(endpoint) => run(None, Some(endpoint), network, test),
+        Ok(endpoint) => run(None, Some(endpoint), network, before, test),
         Err(_) => {
             assert!(
                 std::env::var_os("CI").is_none(),
@@ -89,11 +113,12 @@ pub(crate) fn on_real_with(network: PodNetwork, test: impl AsyncFnOnce(&mut Serv
     }
 }
 
-fn run(
+fn run<T>(
     fake: Option<FakeEngine>,
     endpoint: Option<String>,
     network: PodNetwork,
-    test: impl AsyncFnOnce(&mut Server),
+    before: impl AsyncFnOnce(&Node<'_>) -> T,
+    test: impl AsyncFnOnce(&mut Server, T),
 ) {
     static RUNS: AtomicU32 = AtomicU32::new(0);
     let tokio = tokio::runtime::Builder::new_multi_thread()
@@ -101,7 +126,7 @@ fn run(
         .enable_all()
         .build()
         .unwrap();
-    let (mut server, serving, end, socket) = tokio.block_on(async {
+    let (mut server, was, serving, end, socket) = tokio.block_on(async {
         let directory = tempfile::tempdir().unwrap();
         let reachable = Arc::new(AtomicBool::new(true));
         let endpoint = endpoint.as_deref().unwrap_or("fake://");
@@ -117,6 +142,14 @@ fn run(
             });
         }
         let docker = builder.build().unwrap();
+        let number = RUNS.fetch_add(1, Ordering::Relaxed);
+        let run = format!("{}-{number}", std::process::id());
+        let node = Node {
+            docker: &docker,
+            directory: directory.path(),
+            run: &run,
+        };
+        let was = before(&node).await;
         let pods = Pods::start(docker.clone(), directory.path().join("logs"), network);
         let path = directory.path().join("cri.sock");
         let (listener, socket) = listen(&Listen {
@@ -142,7 +175,6 @@ fn run(
             .connect_with_connector(connector(path))
             .await
             .unwrap();
-        let number = RUNS.fetch_add(1, Ordering::Relaxed);
         let server = Server {
             runtime: RuntimeServiceClient::new(channel.clone()),
             images: ImageServiceClient::new(channel),
@@ -150,13 +182,13 @@ fn run(
             fake,
             docker,
             reachable,
-            run: format!("{}-{number}", std::process::id()),
+            run,
         };
-        (server, serving, end, socket)
+        (server, was, serving, end, socket)
     });
     let ended = catch_unwind(AssertUnwindSafe(|| {
         tokio.block_on(async {
-            let test = tokio::time::timeout(LIMIT, test(&mut server));
+            let test = tokio::time::timeout(LIMIT, test(&mut server, was));
             test.await.expect("a test ends in time");
         });
     }));
