@@ -11,6 +11,7 @@ use berth_kubelet::translate;
 use berth_pod::Runtime;
 use berth_pod::observe::Observed;
 use berth_pod::spec::PodIdentity;
+use serde::ser::{Error as _, Serialize, SerializeStruct as _, Serializer};
 use serde_json::{Value, json};
 
 use crate::cli::{EngineArgs, GetArgs, Output};
@@ -171,19 +172,14 @@ fn print(rows: &[Row], args: &GetArgs, single: bool) -> Result<(), Failure> {
             .iter()
             .map(|row| format!("pod/{}\n", row.identity.name))
             .collect(),
-        Some(format @ (Output::Json | Output::Yaml)) => {
-            let mut items = rows.iter().map(object).collect::<Result<Vec<Value>, _>>()?;
-            let value = match items.len() {
-                1 if single => items.remove(0),
-                _ => {
-                    json!({"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": items})
-                }
-            };
-            match format {
-                Output::Json => serde_json::to_string_pretty(&value).map_err(unprintable)? + "\n",
-                _ => serde_saphyr::to_string(&value).map_err(unprintable)?,
-            }
-        }
+        Some(Output::Json) => match rows {
+            [row] if single => pretty(&Object(row))?,
+            _ => pretty(&List(rows))?,
+        },
+        Some(Output::Yaml) => match rows {
+            [row] if single => serde_saphyr::to_string(&Object(row)).map_err(unprintable)?,
+            _ => serde_saphyr::to_string(&List(rows)).map_err(unprintable)?,
+        },
         format => columns(rows, args, format == Some(Output::Wide)),
     };
     if rows.is_empty() && text.is_empty() {
@@ -238,12 +234,47 @@ fn columns(rows: &[Row], args: &GetArgs, wide: bool) -> String {
     output::table((!args.no_headers).then_some(&header), &rows)
 }
 
+fn pretty(value: &impl Serialize) -> Result<String, Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(unprintable)?;
+    Ok(text + "\n")
+}
+
 /// The pod as Kubernetes' API would give it.
-fn object(row: &Row) -> Result<Value, Failure> {
-    let mut value = serde_json::to_value(&row.pod).map_err(unprintable)?;
-    value["status"] = serde_json::to_value(&row.status).map_err(unprintable)?;
-    value["spec"]["nodeName"] = Value::String(row.node.clone());
-    Ok(value)
+struct Object<'a>(&'a Row);
+
+impl Serialize for Object<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Row {
+            pod, status, node, ..
+        } = self.0;
+        let value = |value: serde_json::Result<Value>| value.map_err(S::Error::custom);
+        let mut object = value(serde_json::to_value(pod))?;
+        object["status"] = value(serde_json::to_value(status))?;
+        object["spec"]["nodeName"] = Value::String(node.clone());
+        object.serialize(serializer)
+    }
+}
+
+/// The list of them. Its objects are made one after another, for together they take more memory than the text.
+struct List<'a>(&'a [Row]);
+
+impl Serialize for List<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        struct Items<'a>(&'a [Row]);
+
+        impl Serialize for Items<'_> {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_seq(self.0.iter().map(Object))
+            }
+        }
+
+        let mut list = serializer.serialize_struct("List", 4)?;
+        list.serialize_field("apiVersion", "v1")?;
+        list.serialize_field("items", &Items(self.0))?;
+        list.serialize_field("kind", "List")?;
+        list.serialize_field("metadata", &json!({"resourceVersion": ""}))?;
+        list.end()
+    }
 }
 
 fn unprintable(error: impl std::fmt::Display) -> Failure {
