@@ -2,27 +2,34 @@
 
 use std::path::{Path, PathBuf};
 
-use berth_bench::replay;
 use berth_docker::api::RemoveContainer;
 use berth_docker::model::{ContainerConfig, CreateContainer};
 use berth_docker::{Docker, Error};
 use tokio::runtime::Runtime;
 
-/// The image of the container: `dev/sample-image` makes it.
-const IMAGE: &str = "berth.local/demo:1";
+use crate::replay;
+
+/// The image of every container: `dev/sample-image` makes it.
+pub const IMAGE: &str = "berth.local/demo:1";
 
 /// A real engine: `BERTH_TEST_ENGINE`, or the default socket.
-pub(crate) struct Engine {
-    pub(crate) docker: Docker,
-    pub(crate) socket: PathBuf,
-    /// Version of the engine and of the API that is spoken with it.
-    pub(crate) version: String,
-    pub(crate) api: String,
+pub struct Engine {
+    /// A client of it.
+    pub docker: Docker,
+    /// Its socket.
+    pub socket: PathBuf,
+    /// Its version.
+    pub version: String,
+    /// The version of the API that is spoken with it.
+    pub api: String,
 }
 
 impl Engine {
-    /// Finds the engine. An error says why nothing can be measured.
-    pub(crate) fn find(runtime: &Runtime) -> Result<Self, String> {
+    /// Finds the engine.
+    ///
+    /// # Errors
+    /// What keeps it from being measured, in words.
+    pub fn find(runtime: &Runtime) -> Result<Self, String> {
         let endpoint = std::env::var("BERTH_TEST_ENGINE")
             .unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned());
         let Some(socket) = endpoint.strip_prefix("unix://") else {
@@ -48,27 +55,22 @@ impl Engine {
             Err(error) => Err(error.to_string()),
         }
     }
-
-    /// Bollard for the same engine and the same version of the API.
-    pub(crate) fn bollard(&self, runtime: &Runtime) -> Result<bollard::Docker, String> {
-        let socket = self.socket.display().to_string();
-        let client = bollard::Docker::connect_with_unix(&socket, 120, bollard::API_DEFAULT_VERSION)
-            .map_err(|error| error.to_string())?;
-        runtime
-            .block_on(client.negotiate_version())
-            .map_err(|error| error.to_string())
-    }
 }
 
 /// A running container that does nothing. It is removed when this is dropped.
-pub(crate) struct Sleeper<'a> {
-    pub(crate) id: String,
+pub struct Sleeper<'a> {
+    /// Its ID.
+    pub id: String,
     docker: &'a Docker,
     runtime: &'a Runtime,
 }
 
 impl<'a> Sleeper<'a> {
-    pub(crate) fn start(engine: &'a Engine, runtime: &'a Runtime) -> Result<Self, String> {
+    /// Makes and starts it.
+    ///
+    /// # Errors
+    /// What the engine refused, in words.
+    pub fn start(engine: &'a Engine, runtime: &'a Runtime) -> Result<Self, String> {
         let container = CreateContainer {
             name: Some(format!("berth-bench-{}", std::process::id())),
             config: ContainerConfig {

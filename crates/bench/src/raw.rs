@@ -70,6 +70,47 @@ impl Connection {
         Ok(have)
     }
 
+    /// Sends `body` to `path` with POST; gives the body of the reply, whose length the engine has to say.
+    ///
+    /// # Errors
+    /// When the connection fails or ends before, and with the reply when its status is not 2xx.
+    pub async fn post(&mut self, path: &str, body: &[u8]) -> io::Result<&[u8]> {
+        let mut request = format!(
+            "POST {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: raw\r\nContent-Type: application/json\r\n\
+             Content-Length: {}\r\n\r\n",
+            body.len()
+        )
+        .into_bytes();
+        request.extend_from_slice(body);
+        self.stream.write_all(&request).await?;
+        let mut have = 0;
+        loop {
+            match self.stream.read(&mut self.buffer[have..]).await? {
+                0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+                count => have += count,
+            }
+            let reply = &self.buffer[..have];
+            let Some(end) = reply.windows(4).position(|window| window == b"\r\n\r\n") else {
+                continue;
+            };
+            let head = String::from_utf8_lossy(&reply[..end]);
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("Content-Length: "))
+                .and_then(|length| length.parse::<usize>().ok())
+                .unwrap_or_default();
+            let start = end + 4;
+            if have < start + length {
+                continue;
+            }
+            if !head.starts_with("HTTP/1.1 2") {
+                let reply = String::from_utf8_lossy(reply);
+                return Err(io::Error::other(format!("{path}: {reply}")));
+            }
+            return Ok(&self.buffer[start..start + length]);
+        }
+    }
+
     /// Sends `request`, then reads into one buffer of 64 KiB until the peer closes; gives the number of bytes.
     ///
     /// # Errors

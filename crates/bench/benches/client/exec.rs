@@ -1,13 +1,12 @@
 //! A command in a container of a real engine: create, start, output to its end, exit code.
 
+use berth_bench::engine::{Engine, Sleeper};
 use berth_bench::measure::{Contender, Row, in_turns};
 use berth_docker::Docker;
 use berth_docker::model::ExecConfig;
 use bollard::exec::{StartExecOptions, StartExecResults};
 use futures_util::StreamExt;
 use tokio::runtime::Runtime;
-
-use crate::engine::{Engine, Sleeper};
 
 const ROUNDS: usize = 61;
 const CALLS: usize = 3;
@@ -20,7 +19,7 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Row>, String> {
             return Ok(Vec::new());
         }
     };
-    let bollard = engine.bollard(runtime)?;
+    let bollard = crate::bollard_of(&engine, runtime)?;
     let sleeper = Sleeper::start(&engine, runtime)?;
     let container = sleeper.id.as_str();
     let command = ["echo", "hello"].map(str::to_owned);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use berth_bench::measure::{Contender, Row, Target, Unit, in_turns, median_time};
+use berth_bench::memory;
 use berth_bench::recorded::{self, NEW};
 use berth_bench::replay::{self, Answer, Replay};
 use berth_docker::Docker;
@@ -235,15 +236,9 @@ async fn raw(path: std::path::PathBuf, seen: Arc<AtomicUsize>) {
     }
 }
 
-/// `RssAnon` of this process in bytes: the memory that it has written to and that no file is behind.
+/// The memory that this process has written to and that no file is behind, in bytes.
 fn anonymous_memory() -> f64 {
-    let status = std::fs::read_to_string("/proc/self/status").expect("Linux shows the memory");
-    let kib: f64 = status
-        .lines()
-        .find_map(|line| line.strip_prefix("RssAnon:")?.trim().strip_suffix(" kB"))
-        .and_then(|text| text.parse().ok())
-        .expect("Linux shows RssAnon");
-    kib * 1024.0
+    memory::of("self", "RssAnon").expect("Linux shows the memory")
 }
 
 /// The server and the client need a descriptor for each follow.

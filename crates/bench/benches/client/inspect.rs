@@ -1,12 +1,11 @@
 //! One inspect after another on a kept connection.
 
+use berth_bench::engine::{Engine, Sleeper};
 use berth_bench::measure::{Contender, Row, in_turns};
 use berth_bench::raw;
 use berth_bench::recorded::{self, NEW};
 use berth_bench::replay::{Answer, Replay};
 use tokio::runtime::Runtime;
-
-use crate::engine::{Engine, Sleeper};
 
 const ROUNDS: usize = 41;
 const CALLS: usize = 500;
@@ -74,7 +73,7 @@ pub(crate) fn run(runtime: &Runtime) -> Result<Vec<Row>, String> {
 
 /// The same on a real engine.
 fn real(runtime: &Runtime, engine: &Engine) -> Result<Vec<Row>, String> {
-    let bollard = engine.bollard(runtime)?;
+    let bollard = crate::bollard_of(engine, runtime)?;
     let sleeper = Sleeper::start(engine, runtime)?;
     let container = sleeper.id.as_str();
     let request = raw::request(
