@@ -1,5 +1,7 @@
 //! The engine's events.
 
+use std::collections::HashSet;
+
 use berth_docker::api::{
     PutArchive, RemoveContainer, RemoveImage, RestartContainer, StopContainer, TerminalSize,
 };
@@ -220,7 +222,11 @@ async fn changes_of_a_container_are_told(case: Case) -> Result<(), Violation> {
     drop(docker.get_archive(&id, "/tmp/file").await?);
     let new = case.name();
     docker.rename_container(&id, &new).await?;
-    let seen = events.through("rename").await?;
+    let mut seen = events.through("rename").await?;
+    // A loaded Docker Engine tells a pause and its end twice: when it was asked, and when containerd, which is late, reports
+    // them.
+    let mut told = HashSet::new();
+    seen.retain(|event| !event.action.contains("pause") || told.insert(event.action.clone()));
     let expected = [
         "pause",
         "unpause",
