@@ -503,8 +503,10 @@ impl Keeper {
                 continue;
             }
             let id = self.waiting.swap_remove(at);
-            // What was removed since it was marked needs no look.
+            // What was removed since it was marked needs no look, and nobody has to wait for one.
             let Some(marked) = known.marked.get(&id).copied() else {
+                drop(known);
+                self.swept(&id);
                 continue;
             };
             known.looking.insert(id.clone(), marked.last);
@@ -552,11 +554,15 @@ impl Keeper {
             }
         }
         self.shared.tell(changes);
+        self.swept(&id);
+        self.shared.looks.send_modify(|looks| *looks += 1);
+    }
+
+    fn swept(&mut self, id: &str) {
         if let Some(sweep) = &mut self.sweep {
-            sweep.remove(&id);
+            sweep.remove(id);
             self.trust_if_swept();
         }
-        self.shared.looks.send_modify(|looks| *looks += 1);
     }
 
     fn trust_if_swept(&mut self) {

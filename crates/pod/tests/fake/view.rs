@@ -1,9 +1,9 @@
 //! The view: what it shows, when, and at what price.
 
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use berth_docker::api::RemoveContainer;
-use berth_fake_engine::{Delay, Fault, FaultKind, Loss, Operation, When};
+use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
 use berth_pod::pods::{PodNetwork, Pods};
@@ -11,7 +11,7 @@ use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Changes, Notice, View};
 use berth_pod::{Error, Runtime};
 
-use crate::engine::{Engine, container, pod, sandbox, soon};
+use crate::engine::{Engine, IMAGE, container, pod, sandbox, soon};
 
 pub(crate) const FORCE: RemoveContainer = RemoveContainer {
     force: true,
@@ -317,6 +317,35 @@ async fn one_container_that_the_engine_does_not_show_hides_no_other() {
     // The next event about it, or the check, makes up for it.
     view.mark(container.as_str());
     assert!(is_running(&view, &container).await);
+}
+
+#[tokio::test]
+async fn what_is_removed_before_its_look_has_begun_is_not_waited_for() {
+    let clock = Clock::manual(SystemTime::now());
+    let fake = FakeEngine::builder().image(IMAGE).clock(clock.clone());
+    let engine = Engine::of(fake.build().unwrap());
+    let (runtime, client) = (engine.runtime(), engine.client());
+    let mut ids = Vec::new();
+    // More than are looked at at once.
+    for pod in 0..8 {
+        let (sandbox, container) = run(&runtime, &format!("web{pod}")).await;
+        ids.extend([sandbox.as_str().to_owned(), container.as_str().to_owned()]);
+    }
+    let looks = || engine.fake.calls().of(Operation::InspectContainer);
+    let before = looks();
+    engine.fake.add_fault(Fault::on(
+        Operation::InspectContainer,
+        FaultKind::Delay(Delay::Fixed(Duration::from_secs(1))),
+    ));
+    let view = View::start(runtime);
+    soon("the first looks have begun", async || clock.sleepers() > 0).await;
+    for id in &ids {
+        client.remove_container(id, FORCE).await.unwrap();
+    }
+    engine.fake.clear_faults();
+    clock.advance(Duration::from_secs(1));
+    assert!(view.sandboxes().await.unwrap().is_empty());
+    assert!(looks() < before + 16, "it looked at all of them");
 }
 
 #[tokio::test(start_paused = true)]
