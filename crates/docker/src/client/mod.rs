@@ -42,6 +42,10 @@ pub const DEFAULT_DEADLINE: Duration = Duration::from_secs(120);
 /// How long one attempt to connect may take unless configured.
 pub const DEFAULT_CONNECT_DEADLINE: Duration = Duration::from_secs(10);
 
+/// How long the first question for the engine's version waits before it is asked on another connection; each further one twice as long. A
+/// ping takes an engine milliseconds; one that is starting answers late.
+const NEGOTIATION_PATIENCE: Duration = Duration::from_secs(5);
+
 /// The largest body of a reply that is read into memory, in bytes. A list of 10,000 containers is about 20 MiB.
 pub const MAX_BODY: usize = 256 * 1024 * 1024;
 
@@ -682,7 +686,14 @@ impl Docker {
             return Ok(version);
         }
         self.0.engine_version.store(0, Relaxed);
-        let engine = self.ask_version().await?;
+        let mut patience = NEGOTIATION_PATIENCE;
+        let engine = loop {
+            // All calls wait for this one; a connection on which nothing comes must not hold up those that would be answered.
+            if let Ok(engine) = tokio::time::timeout(patience, self.ask_version()).await {
+                break engine?;
+            }
+            patience *= 2;
+        };
         let version = engine.min(ApiVersion::CEILING);
         if version < ApiVersion::FLOOR {
             let kind = ErrorKind::NoCommonVersion {

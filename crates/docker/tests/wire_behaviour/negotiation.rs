@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::time::Duration;
 
 use berth_docker::{ApiVersion, Body, Deadline, Docker, ErrorKind, Method, Phase, Request};
@@ -532,6 +533,44 @@ fn a_negotiation_that_failed_is_tried_again_by_the_next_call() {
 }
 
 #[test]
+fn a_connection_on_which_nothing_comes_does_not_hold_up_the_calls_behind_it() {
+    in_memory(async {
+        let connections = Arc::new(AtomicUsize::new(0));
+        let server = {
+            let connections = connections.clone();
+            Server::memory(move |mut peer: Peer| {
+                let is_first = connections.fetch_add(1, Relaxed) == 0;
+                async move {
+                    while let Some(request) = peer.request().await {
+                        if is_first {
+                            return peer.stall().await;
+                        }
+                        if request.line().ends_with("/_ping") {
+                            peer.send(pong("1.44")).await;
+                        } else {
+                            peer.send(ok("{}")).await;
+                        }
+                    }
+                }
+            })
+        };
+        let docker = server.negotiating_client();
+        let begun = Instant::now();
+        let calls = (0..5).map(|_| docker.send(get()));
+        for reply in futures_util::future::join_all(calls).await {
+            reply.unwrap();
+        }
+        assert!(
+            begun.elapsed() < Duration::from_secs(6),
+            "{:?}",
+            begun.elapsed()
+        );
+        drop(docker);
+        server.finish().await;
+    });
+}
+
+#[test]
 fn calls_behind_a_stuck_negotiation_all_end_at_the_deadline() {
     in_memory(async {
         let server = Server::memory(Peer::stall);
@@ -575,7 +614,7 @@ fn a_caller_that_gives_up_negotiating_leaves_it_to_the_next() {
         let server = Server::memory(|mut peer: Peer| async move {
             while let Some(request) = peer.request().await {
                 if request.line().starts_with("HEAD") {
-                    tokio::time::sleep(Duration::from_secs(10)).await;
+                    tokio::time::sleep(Duration::from_secs(3)).await;
                 }
                 peer.send(pong("1.44")).await;
             }
@@ -641,19 +680,21 @@ fn the_version_of_a_stream_is_negotiated_on_the_control_lane() {
 #[test]
 fn a_renegotiation_that_is_stuck_is_a_time_out_and_not_the_refusal_before_it() {
     in_memory(async {
-        let server = Server::memory(|mut peer: Peer| async move {
-            let mut pings = 0;
-            while let Some(request) = peer.request().await {
-                if request.line() != "HEAD /_ping" {
-                    let words = "{\"message\":\"client version 1.44 is too new. Maximum supported API version is 1.41\"}";
-                    peer.send(with_length("400 Bad Request", words)).await;
-                    continue;
+        let pings = Arc::new(AtomicUsize::new(0));
+        let server = Server::memory(move |mut peer: Peer| {
+            let pings = pings.clone();
+            async move {
+                while let Some(request) = peer.request().await {
+                    if request.line() != "HEAD /_ping" {
+                        let words = "{\"message\":\"client version 1.44 is too new. Maximum supported API version is 1.41\"}";
+                        peer.send(with_length("400 Bad Request", words)).await;
+                        continue;
+                    }
+                    if pings.fetch_add(1, Relaxed) > 0 {
+                        return peer.stall().await;
+                    }
+                    peer.send(pong("1.44")).await;
                 }
-                pings += 1;
-                if pings == 2 {
-                    return peer.stall().await;
-                }
-                peer.send(pong("1.44")).await;
             }
         });
         let docker = server.negotiating_client();
