@@ -162,17 +162,6 @@ pub enum CniError {
         /// The network's name.
         network: String,
     },
-    /// The record of what was added cannot be read, and what it was is not configured any more.
-    #[error(
-        "what sandbox {sandbox} was added to is not known any more: {} cannot be read; remove it once the network has been cleaned by hand",
-        path.display()
-    )]
-    Unreadable {
-        /// The sandbox.
-        sandbox: String,
-        /// The record.
-        path: PathBuf,
-    },
     /// A pod could not be added, and what had been done could not be undone, so it is still on record.
     #[error("{add}; and it could not be undone: {undo}")]
     NotUndone {

@@ -375,7 +375,8 @@ impl Cni {
     /// Cancel safe: a dropped call kills the plugin that runs, and can be repeated.
     ///
     /// # Errors
-    /// When plugins fail or are not there any more, or the record cannot be read or written.
+    /// When plugins fail or are not there any more, or the record cannot be written. A record that cannot be read, of a network that is not
+    /// configured any more, is set aside with a warning.
     pub async fn del(
         &self,
         sandbox: &SandboxId,
@@ -393,12 +394,8 @@ impl Cni {
                 let record = self.guessed(sandbox, pod).await?;
                 match record.filter(|record| record.network.name() == network) {
                     Some(record) => record,
-                    None => {
-                        return Err(CniError::Unreadable {
-                            sandbox: sandbox.as_str().to_owned(),
-                            path,
-                        });
-                    }
+                    // Nobody could repeat it with better luck, so it must not hold up the pod's end.
+                    None => return self.records.set_aside(sandbox, &path),
                 }
             }
             None if netns.is_none() => return Ok(()),

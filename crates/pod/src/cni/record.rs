@@ -30,6 +30,12 @@ use crate::spec::SandboxId;
 /// The `kind` of a record that the reference implementation writes, too.
 const KIND: &str = "cniCacheV1";
 
+/// The `owner` of our records. The directory may turn out to be shared with other runtimes, whose pods are not ours to take out.
+const OWNER: &str = "berth";
+
+/// What is put behind the name of a record that nobody could read.
+const UNREADABLE: &str = ".unreadable";
+
 /// The directory of records below that of the cache.
 const RESULTS: &str = "results";
 
@@ -89,6 +95,9 @@ struct Words {
     capability_args: Option<Map<String, Value>>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     result: Option<Value>,
+    /// Who wrote it; other runtimes write nothing here and read nothing.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    owner: String,
 }
 
 impl Record {
@@ -107,6 +116,7 @@ impl Record {
                 .result
                 .as_ref()
                 .map(|result| result.json().clone().into()),
+            owner: OWNER.to_owned(),
         };
         // A structure of texts and JSON values always has a text.
         serde_json::to_vec(&words).unwrap_or_default()
@@ -129,7 +139,7 @@ impl Record {
         };
         Some(Self {
             path,
-            adopted,
+            adopted: adopted || words.owner != OWNER,
             sandbox: SandboxId::new(words.container_id),
             network,
             arguments: words.cni_args.unwrap_or_default(),
@@ -230,6 +240,30 @@ impl Records {
                 }
                 _ => {}
             }
+            entries.remove(sandbox);
+            Ok(())
+        })?
+    }
+
+    /// Forgets a record that cannot be read, and keeps its file under another name for whoever cleans the network by hand.
+    pub(super) fn set_aside(&self, sandbox: &SandboxId, path: &Path) -> Result<(), CniError> {
+        let mut aside = path.as_os_str().to_owned();
+        aside.push(UNREADABLE);
+        self.with(|entries| {
+            match fs::rename(path, &aside) {
+                Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                    return Err(CniError::Record {
+                        path: path.to_owned(),
+                        source,
+                    });
+                }
+                _ => {}
+            }
+            tracing::warn!(
+                %sandbox, kept = %Path::new(&aside).display(),
+                "what a pod was given by its network is not known and may not have been freed: its record cannot be read, and its network is \
+                 not configured any more"
+            );
             entries.remove(sandbox);
             Ok(())
         })?
@@ -409,7 +443,7 @@ mod tests {
             serde_json::json!({
                 "kind": "cniCacheV1", "containerId": "aa", "config": null, "ifName": "eth0", "networkName": "my-net",
                 "netns": "/proc/7/ns/net", "cniArgs": [["K8S_POD_NAME", "web"]],
-                "capabilityArgs": {"portMappings": []}, "result": {"cniVersion": "1.0.0"},
+                "capabilityArgs": {"portMappings": []}, "result": {"cniVersion": "1.0.0"}, "owner": "berth",
             })
         );
     }
