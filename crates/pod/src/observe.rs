@@ -338,7 +338,10 @@ fn state(inspect: &ContainerInspect) -> State {
         return State::Running { started_at };
     }
     match state.status {
-        ContainerStatus::Removing | ContainerStatus::Dead => State::Removing,
+        // One that ran says how it ended also while it goes, or when it cannot go.
+        ContainerStatus::Removing | ContainerStatus::Dead if started_at.is_none() => {
+            State::Removing
+        }
         // A start that failed leaves the container "created", with the engine's words and an exit code.
         ContainerStatus::Created if state.error.is_empty() && state.exit_code == 0 => {
             State::Created
@@ -364,4 +367,29 @@ fn split(all: &TextMap) -> (BTreeMap<String, String>, BTreeMap<String, String>) 
         }
     }
     (own, annotations)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn seen(json: &str) -> State {
+        state(&serde_json::from_str(json).expect("an inspect"))
+    }
+
+    #[test]
+    fn one_that_ran_says_how_it_ended_also_while_it_is_removed() {
+        for status in ["removing", "dead", "exited"] {
+            let ran = format!(
+                r#"{{"State": {{"Status": "{status}", "ExitCode": 3, "StartedAt": "2026-01-02T03:04:05Z"}}}}"#
+            );
+            assert!(
+                matches!(seen(&ran), State::Exited { exit_code: 3, .. }),
+                "{status}: {:?}",
+                seen(&ran)
+            );
+        }
+        let never = r#"{"State": {"Status": "removing", "StartedAt": "0001-01-01T00:00:00Z"}}"#;
+        assert_eq!(seen(never), State::Removing);
+    }
 }

@@ -456,6 +456,8 @@ impl Keeper {
                     }
                     Some(Ok(_)) => {
                         self.shared.trust.send_replace(Trust::Looking);
+                        // The end of an exec may have been told meanwhile: whoever waits for one has to ask.
+                        self.shared.known().execs.clear();
                         self.sweep().await;
                     }
                     Some(Err(error)) => {
@@ -590,11 +592,12 @@ impl Keeper {
     async fn sweep(&mut self) {
         self.runtime.forget_info();
         let mut pause = FIRST_PAUSE;
-        let listed = loop {
+        let (before, listed) = loop {
             let docker = self.runtime.docker();
+            let before = self.shared.known().marks;
             match tokio::time::timeout(PING_PATIENCE, docker.ping()).await {
                 Ok(Ok(_)) => match self.runtime.list().await {
-                    Ok(listed) => break listed,
+                    Ok(listed) => break (before, listed),
                     Err(error) => self.away(&error),
                 },
                 Ok(Err(error)) => self.away(&error),
@@ -618,8 +621,10 @@ impl Keeper {
             let known = self.shared.known();
             let marked = known.marked.keys().map(String::as_str);
             let known_ids = known.table.ids().map(|(id, _)| id).chain(marked);
+            // What was marked since may have been made after the list; it is looked at.
+            let is_newer = |id: &str| known.marked.get(id).is_some_and(|mark| mark.last > before);
             known_ids
-                .filter(|id| !ids.contains(*id))
+                .filter(|id| !ids.contains(*id) && !is_newer(id))
                 .map(str::to_owned)
                 .collect()
         };
