@@ -147,7 +147,7 @@ pub(crate) async fn port_forward(
     )
 }
 
-/// Passes everything on until the process's output has ended. Dropped when the client goes; the process then goes on.
+/// Passes everything on until the process's output has ended. Dropped when the client goes: a command then ends, a main process goes on.
 async fn joined(session: EngineSession, streams: Streams) -> Outcome {
     let EngineSession {
         mut input,
@@ -171,7 +171,7 @@ async fn joined(session: EngineSession, streams: Streams) -> Outcome {
             if let Some(to) = to
                 && to.send(frame.bytes).await.is_err()
             {
-                // The client is gone.
+                // It wants no more of it.
                 break;
             }
         }

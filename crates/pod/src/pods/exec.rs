@@ -19,6 +19,9 @@ const MAX_OUTPUT: usize = (16 << 20) - (64 << 10);
 /// Between two questions for the end of a command whose event may have been lost.
 const ASK_AGAIN: Duration = Duration::from_millis(50);
 
+/// How often the engine is asked for the process of a command that is to be killed, until it has one: ten seconds.
+const PROCESS_ASKS: u32 = 200;
+
 /// How often a terminal's size is set before the engine has it: a command that is just being started has none yet.
 const RESIZES: u32 = 20;
 
@@ -103,12 +106,13 @@ pub struct Session {
     pub end: Option<SessionEnd>,
 }
 
-/// The end of a command.
+/// The end of a command. Dropped before the end, it ends the command.
 #[derive(Debug)]
 pub struct SessionEnd {
     pods: Pods,
     exec: String,
     told: ExecEnd,
+    kill: KillOnDrop,
 }
 
 impl SessionEnd {
@@ -118,12 +122,14 @@ impl SessionEnd {
     /// When the engine does not answer, or has forgotten the command.
     pub async fn exit_code(&mut self) -> Result<i64, Error> {
         if let Some(code) = self.told.wait().await {
+            self.kill.disarm();
             return Ok(code);
         }
         // Its event may have been lost with the connection.
         loop {
             let state = self.pods.docker().inspect_exec(&self.exec).await?;
             if let Some(code) = state.exit_code.filter(|_| !state.running) {
+                self.kill.disarm();
                 return Ok(code);
             }
             tokio::time::sleep(ASK_AGAIN).await;
@@ -132,6 +138,7 @@ impl SessionEnd {
 }
 
 /// Ends a command that nobody waits for any more.
+#[derive(Debug)]
 struct KillOnDrop {
     pods: Pods,
     container: ContainerId,
@@ -186,11 +193,7 @@ impl Pods {
             stderr: true,
             ..ExecSpec::default()
         };
-        let mut kill = KillOnDrop {
-            pods: self.clone(),
-            container: id.clone(),
-            exec: None,
-        };
+        let mut kill = self.kill_on_drop(id);
         let work = async {
             let mut session = self.exec_guarded(id, &spec, Some(&mut kill)).await?;
             let mut output = ExecOutput::default();
@@ -222,11 +225,21 @@ impl Pods {
             },
             None => work.await,
         };
-        kill.disarm();
+        if result.is_ok() {
+            kill.disarm();
+        }
         result
     }
 
-    /// Starts a command and connects to it. Dropping the session leaves the command running.
+    fn kill_on_drop(&self, container: &ContainerId) -> KillOnDrop {
+        KillOnDrop {
+            pods: self.clone(),
+            container: container.clone(),
+            exec: None,
+        }
+    }
+
+    /// Starts a command and connects to it. Dropping the session before its end has been told ends the command: nobody could reach it again.
     ///
     /// # Errors
     /// As for [`exec_sync`](Self::exec_sync).
@@ -255,9 +268,8 @@ impl Pods {
             Err(error) => return Err(found(error.into(), || no_container(id))),
         };
         let told = self.0.view.exec_end(&exec);
-        if let Some(guard) = guard {
-            guard.exec = Some(exec.clone());
-        }
+        let mut kill = self.kill_on_drop(id);
+        guard.unwrap_or(&mut kill).exec = Some(exec.clone());
         let Attached { input, output } = self.docker().start_exec(&exec, spec.tty).await?;
         Ok(Session {
             input,
@@ -270,6 +282,7 @@ impl Pods {
                 pods: self.clone(),
                 exec,
                 told,
+                kill,
             }),
         })
     }
@@ -314,19 +327,27 @@ impl Pods {
     }
 
     async fn kill_exec(&self, container: &ContainerId, exec: &str) {
-        let pid = match self.docker().inspect_exec(exec).await {
-            Ok(state) if state.running => u32::try_from(state.pid).unwrap_or_default(),
-            // It has ended by itself.
-            Ok(_) => return,
-            Err(error) => {
-                tracing::warn!(%error, %container, "a command that has to be killed cannot be found");
-                return;
+        let mut asked = 0;
+        let pid = loop {
+            match self.docker().inspect_exec(exec).await {
+                // The engine says that it runs before it has a process.
+                Ok(state) if state.running && state.pid == 0 && asked < PROCESS_ASKS => {
+                    asked += 1;
+                    tokio::time::sleep(ASK_AGAIN).await;
+                }
+                Ok(state) if state.running => break u32::try_from(state.pid).unwrap_or_default(),
+                // It has ended by itself.
+                Ok(_) => return,
+                Err(error) => {
+                    tracing::warn!(%error, %container, "a command that has to be killed cannot be found");
+                    return;
+                }
             }
         };
         let (id, root) = (container.clone(), pid);
         let killed = tokio::task::spawn_blocking(move || kill_tree(root, &id)).await;
-        if killed.is_ok_and(|count| count == 0) && pid != 0 {
-            tracing::warn!(%container, pid, "a command outlives its time: its process is not on this host");
+        if killed.is_ok_and(|count| count == 0) {
+            tracing::warn!(%container, pid, "a command outlives its time: it has no process on this host");
         }
     }
 }

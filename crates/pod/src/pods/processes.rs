@@ -56,6 +56,10 @@ fn is_in(pid: u32, container: &ContainerId) -> bool {
 
 /// The process and its descendants.
 fn descendants(root: u32) -> Vec<u32> {
+    // What has no process yet has number 0, of which everything descends; and no container's process is the host's first.
+    if root <= 1 {
+        return Vec::new();
+    }
     let Ok(entries) = fs::read_dir("/proc") else {
         return Vec::new();
     };
@@ -105,5 +109,11 @@ mod tests {
         let container = ContainerId::new("f".repeat(64));
         assert!(descendants(own).contains(&own));
         assert_eq!(kill_tree(own, &container), 0);
+    }
+
+    #[test]
+    fn no_process_is_not_the_parent_of_all() {
+        assert_eq!(descendants(0), Vec::<u32>::new());
+        assert_eq!(descendants(1), Vec::<u32>::new());
     }
 }
