@@ -3,8 +3,9 @@
 //! Every operation is idempotent where its name allows it: stopping what is stopped and removing what is gone succeed. What a failed step
 //! has made is undone before the error is returned; what a killed process has left is found again by its labels.
 
+use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
@@ -27,10 +28,14 @@ use crate::spec::{
     AppArmor, ContainerId, ContainerSpec, GroupsPolicy, Mount, MountSource, PodIdentity, PodVolume,
     Resources, SandboxId, SandboxSpec, Seccomp, Security, User,
 };
-use crate::{apparmor, users, volume};
+use crate::users::{self, ImageUsers};
+use crate::{apparmor, volume};
 
 /// The most that is read of a seccomp profile, in bytes; the engine's own has 13 KiB.
 const MAX_PROFILE: u64 = 1 << 20;
+
+/// Of how many images the users are remembered: a few kilobytes each.
+const MAX_IMAGE_USERS: usize = 64;
 
 /// Why an operation on a pod failed.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +132,8 @@ pub struct Runtime {
     owner: String,
     /// Whether the probes of an earlier owner of this name are gone. Before that none is made, so none can be taken for theirs.
     earlier_probes_gone: OnceCell<()>,
+    /// The users of images that were asked for, by the image's ID.
+    users: Mutex<HashMap<String, Arc<ImageUsers>>>,
 }
 
 impl Runtime {
@@ -142,6 +149,7 @@ impl Runtime {
             info: InfoCache::default(),
             owner: String::new(),
             earlier_probes_gone: OnceCell::new(),
+            users: Mutex::default(),
         }
     }
 
@@ -319,7 +327,8 @@ impl Runtime {
         self.decide_clamp().await?;
         let relabels = spec.mounts.iter().any(|mount| mount.selinux_relabel);
         let facts = self.facts(false, relabels).await?;
-        let resolved = self.resolve(&spec.security, &spec.image).await?;
+        let mut resolved = self.resolve(&spec.security, &spec.image).await?;
+        resolved.groups = self.groups_of_image(&spec.security, &spec.image).await?;
         self.check_image_paths(&spec.mounts, facts).await?;
         let score = self.clamp.apply(spec.oom_score_adj);
         let create = config::container(spec, pod, sandbox, score, facts, &resolved)?;
@@ -361,7 +370,11 @@ impl Runtime {
             (GroupsPolicy::Strict, None) => Some(self.primary_group(security, image).await?),
             _ => None,
         };
-        Ok(Resolved { seccomp, user })
+        Ok(Resolved {
+            seccomp,
+            user,
+            groups: Vec::new(),
+        })
     }
 
     /// The user that the container runs as and its primary group, by the image's own list of users.
@@ -375,12 +388,50 @@ impl Runtime {
             Some(User::Name(name)) => name.clone(),
             None => self.docker.inspect_image(image).await?.config.user,
         };
-        let passwd = self.image_file(image, "/etc/passwd").await?;
-        users::primary_group(&user, &passwd).ok_or_else(|| {
+        let known = self.users_of(image).await?;
+        known.primary_group(&user).ok_or_else(|| {
             Error::Missing(format!(
                 "the image {image} has no user {user:?}, whose groups are asked for"
             ))
         })
+    }
+
+    /// The groups that the image has the user in, where they count and Docker would not look for them.
+    async fn groups_of_image(&self, security: &Security, image: &str) -> Result<Vec<i64>, Error> {
+        let user = match (&security.user, security.group, security.groups_policy) {
+            (Some(User::Id(id)), Some(_), GroupsPolicy::Merge) => id.to_string(),
+            (Some(User::Name(name)), Some(_), GroupsPolicy::Merge) => name.clone(),
+            _ => return Ok(Vec::new()),
+        };
+        Ok(self.users_of(image).await?.groups_of(&user))
+    }
+
+    /// The users and groups of an image. Takes a container that is never started, so it is done once for each image.
+    async fn users_of(&self, image: &str) -> Result<Arc<ImageUsers>, Error> {
+        let id = self.docker.inspect_image(image).await?.id;
+        let known = |users: &Mutex<HashMap<String, Arc<ImageUsers>>>| {
+            let users = users.lock().unwrap_or_else(PoisonError::into_inner);
+            users.get(&id).cloned()
+        };
+        if let Some(known) = known(&self.users) {
+            return Ok(known);
+        }
+        let probe = self.probe(image).await?;
+        let read = async {
+            Ok::<_, Error>(ImageUsers {
+                passwd: self.container_file(&probe, "/etc/passwd").await?,
+                group: self.container_file(&probe, "/etc/group").await?,
+            })
+        };
+        let read = read.await;
+        self.remove_quietly(&probe).await;
+        let read = Arc::new(read?);
+        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
+        if users.len() >= MAX_IMAGE_USERS {
+            users.clear();
+        }
+        users.insert(id, read.clone());
+        Ok(read)
     }
 
     /// What is mounted of images has to be in them: the engine itself looks only at the start.
@@ -408,14 +459,6 @@ impl Runtime {
             }
         }
         Ok(())
-    }
-
-    /// A small text file of an image, empty when it has none.
-    async fn image_file(&self, image: &str, path: &str) -> Result<String, Error> {
-        let id = self.probe(image).await?;
-        let read = self.container_file(&id, path).await;
-        self.remove_quietly(&id).await;
-        read
     }
 
     /// Removes the probes that an earlier process of the same [owner](Self::with_owner) has left when it was killed. Once that has succeeded,
@@ -470,6 +513,7 @@ impl Runtime {
         Ok(self.docker.create_container(&probe).await?.id)
     }
 
+    /// A small text file of a container, empty when it has none.
     async fn container_file(&self, id: &str, path: &str) -> Result<String, Error> {
         let mut archive = match self.docker.get_archive(id, path).await {
             Ok(archive) => archive,

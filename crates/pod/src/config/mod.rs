@@ -66,6 +66,9 @@ pub struct Resolved {
     pub seccomp: Option<String>,
     /// User and primary group, for [`GroupsPolicy::Strict`](crate::spec::GroupsPolicy::Strict) without a group.
     pub user: Option<(String, i64)>,
+    /// The groups that the image has the user in, for [`GroupsPolicy::Merge`](crate::spec::GroupsPolicy::Merge) with a group: then Docker
+    /// looks for none.
+    pub groups: Vec<i64>,
 }
 
 /// The create call of a sandbox.
@@ -130,11 +133,11 @@ pub fn sandbox(
     };
     security::apply(&security, resolved, &mut host);
     set_annotations(&spec.annotations, facts, &mut host);
+    host.dns.clone_from(&spec.dns.servers);
+    host.dns_search.clone_from(&spec.dns.searches);
+    host.dns_options.clone_from(&spec.dns.options);
     if !spec.host_network {
         config.hostname.clone_from(&spec.hostname);
-        host.dns.clone_from(&spec.dns.servers);
-        host.dns_search.clone_from(&spec.dns.searches);
-        host.dns_options.clone_from(&spec.dns.options);
         host.extra_hosts = spec
             .hosts
             .iter()

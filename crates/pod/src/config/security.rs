@@ -35,6 +35,7 @@ pub(super) fn apply(security: &Security, resolved: &Resolved, host: &mut HostCon
     host.group_add = security
         .supplemental_groups
         .iter()
+        .chain(&resolved.groups)
         .map(i64::to_string)
         .collect();
     host.cap_add.clone_from(&security.add_capabilities);
@@ -89,7 +90,7 @@ mod tests {
         let mut host = HostConfig::default();
         let resolved = Resolved {
             seccomp: Some("{}".to_owned()),
-            user: None,
+            ..Resolved::default()
         };
         apply(security, &resolved, &mut host);
         host.security_opt
@@ -165,5 +166,20 @@ mod tests {
             ..Resolved::default()
         };
         assert_eq!(user(&security, &resolved).as_deref(), Ok("www:33"));
+    }
+
+    #[test]
+    fn the_images_groups_come_behind_those_that_were_asked_for() {
+        let security = Security {
+            supplemental_groups: vec![4000],
+            ..Security::default()
+        };
+        let resolved = Resolved {
+            groups: vec![50000],
+            ..Resolved::default()
+        };
+        let mut host = HostConfig::default();
+        apply(&security, &resolved, &mut host);
+        assert_eq!(host.group_add, ["4000", "50000"]);
     }
 }
