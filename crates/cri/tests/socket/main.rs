@@ -51,6 +51,8 @@ scenarios! {
     stopping_a_sandbox_kills_its_containers
     a_command_gives_its_output_and_code
     a_call_that_takes_too_long_is_told_by_its_code
+    limits_of_huge_pages_keep_no_container_from_starting
+    a_pod_with_the_hosts_network_has_the_name_servers_it_was_given
     a_log_has_every_line_in_the_format_of_the_interface
     images_are_one_and_the_same_under_each_of_their_names
     every_change_is_an_event

@@ -575,8 +575,100 @@ pub(crate) async fn a_command_gives_its_output_and_code(server: &mut Server) {
 pub(crate) async fn a_call_that_takes_too_long_is_told_by_its_code(server: &mut Server) {
     let sandbox = run_sandbox(server, "late").await;
     let id = run(server, &sandbox, "app", "sleep 600").await;
-    let error = exec_sync(server, &id, "sleep 600", 1).await.unwrap_err();
+    let script = "sleep 601 & sleep 602";
+    let error = exec_sync(server, &id, script, 1).await.unwrap_err();
     assert_eq!(error.code(), Code::DeadlineExceeded, "{error}");
+    // The fake engine has no processes.
+    if server.fake.is_none() {
+        let left = exec_sync(server, &id, "ps | grep '[s]leep 60[12]'", 0).await;
+        let left = left.unwrap();
+        assert_eq!(
+            (left.exit_code, &left.stdout[..]),
+            (1, &b""[..]),
+            "{left:?}"
+        );
+        let status = container_status(server, &id).await.unwrap();
+        assert_eq!(status.state(), v1::ContainerState::ContainerRunning);
+    }
+}
+
+/// A kubelet names a limit for each size that the kernel has.
+pub(crate) async fn limits_of_huge_pages_keep_no_container_from_starting(server: &mut Server) {
+    let sandbox = run_sandbox(server, "huge").await;
+    for (name, script) in [("quick", "true"), ("slow", "sleep 600")] {
+        let mut config = container_config(name, script);
+        let linux = config.linux.as_mut().unwrap();
+        let limit = |size: &str| v1::HugepageLimit {
+            page_size: size.to_owned(),
+            limit: 0,
+        };
+        linux.resources = Some(v1::LinuxContainerResources {
+            hugepage_limits: vec![limit("2MB"), limit("1GB"), limit("3PB")],
+            ..Default::default()
+        });
+        let id = create(server, &sandbox, config).await;
+        start(server, &id).await;
+        let request = v1::UpdateContainerResourcesRequest {
+            container_id: id.clone(),
+            linux: Some(v1::LinuxContainerResources {
+                unified: [("no.such.file".to_owned(), "1".to_owned())].into(),
+                ..Default::default()
+            }),
+            ..Default::default()
+        };
+        let error = server
+            .runtime
+            .update_container_resources(request)
+            .await
+            .unwrap_err();
+        assert_eq!(error.code(), Code::FailedPrecondition, "{error}");
+    }
+}
+
+pub(crate) async fn a_pod_with_the_hosts_network_has_the_name_servers_it_was_given(
+    server: &mut Server,
+) {
+    let mut config = sandbox_config(server, "resolv");
+    config.hostname.clear();
+    config.dns_config = Some(v1::DnsConfig {
+        servers: vec!["192.0.2.53".to_owned()],
+        searches: vec!["pods.test".to_owned()],
+        options: vec!["ndots:5".to_owned()],
+    });
+    let host = v1::NamespaceOption {
+        network: v1::NamespaceMode::Node.into(),
+        ..Default::default()
+    };
+    config.linux = Some(v1::LinuxPodSandboxConfig {
+        security_context: Some(v1::LinuxSandboxSecurityContext {
+            namespace_options: Some(host),
+            ..Default::default()
+        }),
+        ..Default::default()
+    });
+    let sandbox = try_run_sandbox(server, config).await.unwrap();
+    let mut container = container_config("app", "sleep 600");
+    let security = container.linux.as_mut().unwrap().security_context.as_mut();
+    security.unwrap().namespace_options = Some(v1::NamespaceOption {
+        network: v1::NamespaceMode::Node.into(),
+        pid: v1::NamespaceMode::Container.into(),
+        ..Default::default()
+    });
+    let id = create(server, &sandbox, container).await;
+    start(server, &id).await;
+    if server.fake.is_none() {
+        let reply = exec_sync(server, &id, "cat /etc/resolv.conf", 0)
+            .await
+            .unwrap();
+        let text = String::from_utf8(reply.stdout.to_vec()).unwrap();
+        for line in [
+            "nameserver 192.0.2.53",
+            "search pods.test",
+            "options ndots:5",
+        ] {
+            assert!(text.contains(line), "{text}");
+        }
+    }
 }
 
 pub(crate) async fn a_log_has_every_line_in_the_format_of_the_interface(server: &mut Server) {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Pods, found, limits, no_container, no_sandbox};
 use crate::config::InSandbox;
+use crate::observe::{Container, State};
 use crate::runtime::Error;
 use crate::spec::{ContainerId, ContainerSpec, Pid, Resources, SandboxId};
 
@@ -94,7 +95,13 @@ impl Pods {
             }
             pods.0.view.mark(id.as_str());
             result.map_err(|error| found(error, || no_container(&id)))?;
-            pods.limit(&id, &container.resources).await
+            if !limits::are_in(&container.resources) {
+                return Ok(());
+            }
+            let Some(container) = pods.0.view.container(&id).await? else {
+                return Ok(());
+            };
+            write(&id, pods.limits(&container, &container.resources).await?)
         })
         .await
     }
@@ -106,8 +113,16 @@ impl Pods {
     /// When the engine does not answer or cannot stop it.
     pub async fn stop_container(&self, id: ContainerId, grace: Duration) -> Result<(), Error> {
         let pods = self.clone();
-        self.carry(async move { pods.stop_now(&id, grace).await })
-            .await
+        self.carry(async move {
+            let container = pods.0.view.container(&id).await?;
+            if let Some(container) = container.filter(|container| container.state == State::Created)
+            {
+                // A start may be under way; what it has started is to be stopped.
+                drop(pods.0.turns.of(&container.pod.uid).await);
+            }
+            pods.stop_now(&id, grace).await
+        })
+        .await
     }
 
     pub(super) async fn stop_now(&self, id: &ContainerId, grace: Duration) -> Result<(), Error> {
@@ -162,25 +177,60 @@ impl Pods {
                 .await?
                 .ok_or_else(|| no_container(&id))?;
             let _turn = pods.0.turns.of(&container.pod.uid).await;
+            let limits = match limits::are_in(&resources) {
+                true if !container.is_running() => {
+                    return Err(Error::Invalid(format!(
+                        "the container {id} does not run: limits of huge pages and files of its cgroup can only be changed while it does"
+                    )));
+                }
+                true => pods.limits(&container, &resources).await?,
+                false => None,
+            };
             let result = pods.0.runtime.update_resources(&id, &resources).await;
             pods.0.view.mark(id.as_str());
             result.map_err(|error| found(error, || no_container(&id)))?;
-            if !container.is_running() {
-                return Ok(());
-            }
-            pods.limit(&id, &resources).await
+            write(&id, limits)
         })
         .await
     }
 
-    /// Writes the limits that only the container's cgroup knows.
-    async fn limit(&self, id: &ContainerId, resources: &Resources) -> Result<(), Error> {
-        if resources.hugepages.is_empty() && resources.unified.is_empty() {
-            return Ok(());
+    /// The limits that only the files of the container's cgroup know; `None` when it has ended.
+    async fn limits(
+        &self,
+        container: &Container,
+        resources: &Resources,
+    ) -> Result<Option<limits::Ready>, Error> {
+        let invalid =
+            |why: String| Error::Invalid(format!("the container {}: {why}", container.id));
+        if !container.is_running() {
+            return Ok(None);
         }
-        let container = self.0.view.container(id).await?;
-        let process = container.map_or(0, |container| container.process);
-        limits::apply(process, id, resources)
-            .map_err(|why| Error::Invalid(format!("the container {id}: {why}")))
+        let id = container.id.as_str();
+        let why = match self.0.meter.locate(container.process, id) {
+            Ok(paths) => match limits::prepare(&paths, resources) {
+                Ok(ready) => return Ok(Some(ready)),
+                Err(why) => why,
+            },
+            Err(error) if resources.unified.is_empty() => {
+                tracing::debug!(%id, %error, "limits of huge pages are left out");
+                return Ok(None);
+            }
+            Err(error) => error.to_string(),
+        };
+        // It may have ended meanwhile.
+        self.0.view.mark(id);
+        match self.0.view.container(&container.id).await? {
+            Some(container) if container.is_running() => Err(invalid(why)),
+            _ => Ok(None),
+        }
+    }
+}
+
+fn write(id: &ContainerId, limits: Option<limits::Ready>) -> Result<(), Error> {
+    match limits {
+        Some(limits) => limits
+            .write()
+            .map_err(|why| Error::Invalid(format!("the container {id}: {why}"))),
+        None => Ok(()),
     }
 }

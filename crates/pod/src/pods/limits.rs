@@ -1,81 +1,110 @@
 //! Limits that Docker has no word for: written to the files of a container's cgroup once it runs.
 //!
-//! There is a moment between the start and the write in which they do not hold; the engine offers no place in between.
+//! There is a moment between the start and the write in which they do not hold; the engine offers no place in between. Kubelets name a limit
+//! for every size of huge pages that the kernel has, also where no cgroup limits them: such a limit is left out, as other runtimes do.
 
-use std::collections::BTreeMap;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::OpenOptions;
+use std::io::{self, Write as _};
+use std::path::PathBuf;
 
-use crate::spec::{ContainerId, Resources};
+use crate::spec::Resources;
+use crate::stats::CgroupPaths;
 
-/// Where cgroups are mounted.
-const CGROUPS: &str = "/sys/fs/cgroup";
+/// One file of a cgroup and what belongs into it.
+#[derive(Debug, PartialEq, Eq)]
+struct Limit {
+    path: PathBuf,
+    value: String,
+    /// Whether the host may lack the file: then there is nothing that could be limited.
+    is_optional: bool,
+}
 
-/// The files to write and what into them; pure. `cgroups` is the text of `/proc/<pid>/cgroup`.
-fn writes(cgroups: &str, resources: &Resources) -> Result<BTreeMap<PathBuf, String>, String> {
-    let unified = cgroups.lines().find_map(|line| line.strip_prefix("0::/"));
-    let controller = |name: &str| {
-        cgroups.lines().find_map(|line| {
-            let mut fields = line.splitn(3, ':');
-            let controllers = fields.nth(1)?;
-            let path = fields.next()?.trim_start_matches('/');
-            controllers
-                .split(',')
-                .any(|one| one == name)
-                .then_some(path)
-        })
-    };
-    let mut files = BTreeMap::new();
+/// Whether there is anything to write.
+pub(super) fn are_in(resources: &Resources) -> bool {
+    !resources.hugepages.is_empty() || !resources.unified.is_empty()
+}
+
+/// The files to write and what into them; pure.
+fn limits(paths: &CgroupPaths, resources: &Resources) -> Result<Vec<Limit>, String> {
+    let mut limits = Vec::new();
     for (size, limit) in &resources.hugepages {
-        let (path, limit_file) = match (controller("hugetlb"), unified) {
-            (Some(path), _) => (Path::new("hugetlb").join(path), "limit_in_bytes"),
-            (None, Some(path)) => (PathBuf::from(path), "max"),
-            (None, None) => return Err("the host has no cgroup that limits huge pages".to_owned()),
-        };
-        if size.contains('/') {
+        if size.is_empty() || size.contains('/') {
             return Err(format!("{size:?} is no size of huge pages"));
         }
-        files.insert(
-            path.join(format!("hugetlb.{size}.{limit_file}")),
-            limit.to_string(),
-        );
+        let path = match (&paths.hugetlb, &paths.unified) {
+            (Some(own), _) => own.join(format!("hugetlb.{size}.limit_in_bytes")),
+            (None, Some(unified)) => unified.join(format!("hugetlb.{size}.max")),
+            (None, None) => continue,
+        };
+        limits.push(Limit {
+            path,
+            value: limit.to_string(),
+            is_optional: true,
+        });
     }
     if !resources.unified.is_empty() {
         // On a host with both hierarchies the second has no controllers, so a file would not be there.
-        let path = unified
-            .filter(|_| controller("memory").is_none())
+        let unified = paths
+            .unified
+            .as_ref()
+            .filter(|_| paths.memory.is_none())
             .ok_or("unified: this host has cgroups of version 1, which have no such files")?;
-        for (name, value) in &resources.unified {
-            files.insert(Path::new(path).join(name), value.clone());
-        }
+        limits.extend(resources.unified.iter().map(|(name, value)| Limit {
+            path: unified.join(name),
+            value: value.clone(),
+            is_optional: false,
+        }));
     }
-    Ok(files)
+    Ok(limits)
 }
 
-/// Writes the limits of a running container. Nothing is written unless the process is the container's.
+/// Limits that can be written: their files are open.
+#[derive(Debug)]
+pub(super) struct Ready(Vec<(std::fs::File, Limit)>);
+
+/// Opens the files of a running container's limits. Nothing is written yet.
 ///
 /// # Errors
-/// When the host has no such file, or the kernel refuses.
-pub(super) fn apply(process: u32, id: &ContainerId, resources: &Resources) -> Result<(), String> {
-    if resources.hugepages.is_empty() && resources.unified.is_empty() {
-        return Ok(());
+/// When the host has no such file, or it cannot be written.
+pub(super) fn prepare(paths: &CgroupPaths, resources: &Resources) -> Result<Ready, String> {
+    let mut ready = Vec::new();
+    for limit in limits(paths, resources)? {
+        match OpenOptions::new().write(true).open(&limit.path) {
+            Ok(file) => ready.push((file, limit)),
+            Err(error) if limit.is_optional && error.kind() == io::ErrorKind::NotFound => {
+                tracing::debug!(path = %limit.path.display(), value = limit.value, "no cgroup of this host limits these pages");
+            }
+            Err(error) => {
+                return Err(format!("cannot write to {}: {error}", limit.path.display()));
+            }
+        }
     }
-    let cgroups = fs::read_to_string(format!("/proc/{process}/cgroup"))
-        .ok()
-        .filter(|text| text.contains(id.as_str()))
-        .ok_or(
-            "the container does not run on this host, so files of its cgroup cannot be written",
-        )?;
-    for (path, value) in writes(&cgroups, resources)? {
-        let path = Path::new(CGROUPS).join(path);
-        fs::write(&path, &value)
-            .map_err(|error| format!("cannot write {value:?} to {}: {error}", path.display()))?;
+    Ok(Ready(ready))
+}
+
+impl Ready {
+    /// Writes them.
+    ///
+    /// # Errors
+    /// When the kernel refuses a value; those before it are written.
+    pub(super) fn write(self) -> Result<(), String> {
+        for (mut file, limit) in self.0 {
+            file.write_all(limit.value.as_bytes()).map_err(|error| {
+                format!(
+                    "cannot write {:?} to {}: {error}",
+                    limit.value,
+                    limit.path.display()
+                )
+            })?;
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     fn resources() -> Resources {
@@ -86,29 +115,61 @@ mod tests {
         }
     }
 
+    fn old() -> CgroupPaths {
+        CgroupPaths {
+            memory: Some("/v1/memory/c".into()),
+            hugetlb: Some("/v1/hugetlb/c".into()),
+            unified: Some("/v1/unified/c".into()),
+            ..CgroupPaths::default()
+        }
+    }
+
+    fn new(directory: &Path) -> CgroupPaths {
+        CgroupPaths {
+            unified: Some(directory.to_owned()),
+            ..CgroupPaths::default()
+        }
+    }
+
     #[test]
     fn the_files_are_those_of_the_hosts_version() {
-        let files = writes("0::/system.slice/docker-1.scope\n", &resources()).expect("v2");
-        let names: Vec<_> = files
-            .keys()
-            .map(|path| path.display().to_string())
-            .collect();
+        let names = |paths: &CgroupPaths, resources: &Resources| -> Result<Vec<String>, String> {
+            Ok(limits(paths, resources)?
+                .into_iter()
+                .map(|limit| limit.path.display().to_string())
+                .collect())
+        };
         assert_eq!(
-            names,
-            [
-                "system.slice/docker-1.scope/hugetlb.2MB.max",
-                "system.slice/docker-1.scope/memory.high"
-            ]
+            names(&new(Path::new("/v2/c")), &resources()).expect("v2"),
+            ["/v2/c/hugetlb.2MB.max", "/v2/c/memory.high"]
         );
-        let old = "9:hugetlb:/docker/1\n4:memory:/docker/1\n0::/docker/1\n";
-        let error = writes(old, &resources()).expect_err("v1 has no unified files");
+        let error = names(&old(), &resources()).expect_err("v1 has no unified files");
         assert!(error.contains("unified"), "{error}");
         let mut only_pages = resources();
         only_pages.unified.clear();
-        let files = writes(old, &only_pages).expect("v1");
         assert_eq!(
-            files.keys().next().map(|path| path.display().to_string()),
-            Some("hugetlb/docker/1/hugetlb.2MB.limit_in_bytes".to_owned())
+            names(&old(), &only_pages).expect("v1"),
+            ["/v1/hugetlb/c/hugetlb.2MB.limit_in_bytes"]
         );
+    }
+
+    #[test]
+    fn pages_that_no_cgroup_limits_are_left_out_and_other_files_have_to_be_there() {
+        let directory = tempfile::tempdir().expect("a directory");
+        let paths = new(directory.path());
+        let mut wanted = resources();
+        let error = prepare(&paths, &wanted).expect_err("there is no memory.high");
+        assert!(error.contains("memory.high"), "{error}");
+        let file = directory.path().join("memory.high");
+        std::fs::write(&file, "max").expect("a file");
+        prepare(&paths, &wanted)
+            .and_then(Ready::write)
+            .expect("written");
+        assert_eq!(std::fs::read_to_string(&file).expect("the file"), "1000000");
+        assert!(!directory.path().join("hugetlb.2MB.max").exists());
+        wanted.unified.clear();
+        prepare(&CgroupPaths::default(), &wanted)
+            .and_then(Ready::write)
+            .expect("nothing to do");
     }
 }

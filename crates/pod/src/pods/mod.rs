@@ -2,7 +2,7 @@
 //!
 //! Owns in which order things happen to one pod, and that what was begun ends: a call that changes something is carried out by a task of its own,
 //! so it goes on when its caller hangs up. Calls that make or remove what belongs to a pod wait for each other; different pods never do, and
-//! stopping waits for nobody, since a stop may take as long as its grace. Reads come from the [`View`].
+//! stopping waits for nobody but a start, since a stop may take as long as its grace. Reads come from the [`View`].
 
 use std::collections::HashMap;
 use std::path::PathBuf;

@@ -17,7 +17,8 @@ use crate::runtime::Error;
 use crate::spec::SandboxId;
 use crate::stats::metrics::{Sample, Subject, samples};
 use crate::stats::{
-    Cgroup, FilesystemUsage, LayerUsage, NetworkUsage, Reading, Roots, Stats, Usage, Waits,
+    Cgroup, CgroupPaths, FilesystemUsage, LayerUsage, LocateError, NetworkUsage, Reading, Roots,
+    Stats, Usage, Waits,
 };
 use crate::view::{ChangeKind, Changes, Notice};
 
@@ -116,6 +117,11 @@ impl Meter {
 
     fn known(&self) -> MutexGuard<'_, HashMap<String, (Arc<Place>, tokio::time::Instant)>> {
         self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The cgroups of a container whose first process this is.
+    pub(super) fn locate(&self, process: u32, id: &str) -> Result<CgroupPaths, LocateError> {
+        self.stats.locate(process, id)
     }
 
     /// Where a container is; `None` while it does not run, or runs on another host.

@@ -71,13 +71,13 @@ impl LocateError {
 /// A controller that has a directory of its own is read by the rules of version 1; all others are looked for in the unified one.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CgroupPaths {
-    pub(super) cpu: Option<PathBuf>,
-    pub(super) cpuacct: Option<PathBuf>,
-    pub(super) memory: Option<PathBuf>,
-    pub(super) pids: Option<PathBuf>,
-    pub(super) blkio: Option<PathBuf>,
-    pub(super) hugetlb: Option<PathBuf>,
-    pub(super) unified: Option<PathBuf>,
+    pub(crate) cpu: Option<PathBuf>,
+    pub(crate) cpuacct: Option<PathBuf>,
+    pub(crate) memory: Option<PathBuf>,
+    pub(crate) pids: Option<PathBuf>,
+    pub(crate) blkio: Option<PathBuf>,
+    pub(crate) hugetlb: Option<PathBuf>,
+    pub(crate) unified: Option<PathBuf>,
 }
 
 /// The controllers that have anything to say about usage.

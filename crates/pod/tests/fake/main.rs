@@ -5,4 +5,5 @@
 mod engine;
 mod leftovers;
 mod network;
+mod turns;
 mod view;

@@ -1,0 +1,49 @@
+//! What waits for what.
+
+use std::time::Duration;
+
+use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Operation};
+use berth_pod::pods::{PodNetwork, Pods};
+
+use crate::engine::{Engine, IMAGE, container, sandbox, soon};
+
+#[tokio::test]
+async fn a_stop_waits_for_a_start_and_stops_what_it_has_started() {
+    let clock = Clock::manual(std::time::SystemTime::now());
+    let fake = FakeEngine::builder().image(IMAGE).clock(clock.clone());
+    let engine = Engine::of(fake.build().unwrap());
+    let logs = tempfile::tempdir().unwrap();
+    let pods = Pods::start(
+        engine.client(),
+        logs.path().to_owned(),
+        PodNetwork::Engine { before: None },
+    );
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let app = container("app", "sleep 600");
+    let app = pods.create_container(id, app).await.unwrap();
+    engine.fake.add_fault(Fault::on(
+        Operation::StartContainer,
+        FaultKind::Delay(Delay::Fixed(Duration::from_secs(1))),
+    ));
+    let starting = tokio::spawn({
+        let (pods, app) = (pods.clone(), app.clone());
+        async move { pods.start_container(app).await }
+    });
+    soon("the engine is asked to start it", async || {
+        clock.sleepers() > 0
+    })
+    .await;
+    let stopping = tokio::spawn({
+        let (pods, app) = (pods.clone(), app.clone());
+        async move { pods.stop_container(app, Duration::ZERO).await }
+    });
+    soon("the stop waits", async || {
+        clock.advance(Duration::from_secs(1));
+        stopping.is_finished()
+    })
+    .await;
+    starting.await.unwrap().unwrap();
+    stopping.await.unwrap().unwrap();
+    let seen = pods.view().container(&app).await.unwrap().unwrap();
+    assert!(!seen.is_running(), "{:?}", seen.state);
+}
