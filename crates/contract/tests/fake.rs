@@ -20,9 +20,15 @@ const BASE: &str = "busybox";
 
 /// The oldest and the newest that the fake speaks, and between them those of Debian's engine (20.10) and of the engines
 /// that brought new lists of networks (25) and of images (28).
-const VERSIONS: [&str; 5] = ["1.40", "1.41", "1.44", "1.48", "1.52"];
+const VERSIONS: [&str; 6] = ["1.40", "1.41", "1.44", "1.48", "1.52", "1.55"];
 
 fn main() -> ExitCode {
+    let newest = berth_docker::ApiVersion::CEILING.to_string();
+    assert_eq!(
+        VERSIONS.last(),
+        Some(&newest.as_str()),
+        "the newest version that the client speaks is one of those that are checked"
+    );
     let arguments = harness::arguments(8);
     let runtime = harness::runtime();
     let mut trials = Vec::new();

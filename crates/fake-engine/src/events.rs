@@ -220,7 +220,9 @@ pub(crate) async fn events(call: Call) -> Answer {
         ));
     }
     let now = call.engine.clock.nanos();
-    let content_type = if call.api.at_least(52) && accepts_ndjson(&call) {
+    let content_type = if call.api.at_least(53) && accepts(&call, "application/jsonl") {
+        "application/jsonl"
+    } else if call.api.at_least(52) && accepts(&call, "application/x-ndjson") {
         "application/x-ndjson"
     } else {
         "application/json"
@@ -257,11 +259,11 @@ pub(crate) async fn events(call: Call) -> Answer {
     Ok(typed(content_type, streamed(lines)).into())
 }
 
-fn accepts_ndjson(call: &Call) -> bool {
+fn accepts(call: &Call, content_type: &str) -> bool {
     call.headers
         .get(hyper::header::ACCEPT)
         .and_then(|v| v.to_str().ok())
-        .is_some_and(|accept| accept.contains("application/x-ndjson"))
+        .is_some_and(|accept| accept.contains(content_type))
 }
 
 impl Subscription {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use serde_json::{Value, json};
 
-use crate::addresses::{Pool, mac_of};
+use crate::addresses::Pool;
 use crate::clock::Nanos;
 use crate::config::nullable;
 use crate::containers::container::{Container, Endpoint, EndpointSettings, Phase};
@@ -525,7 +525,7 @@ pub(crate) async fn inspect(call: Call) -> Answer {
             let value = json!({
                 "Name": container.name,
                 "EndpointID": crate::containers::views::endpoint_id(container, endpoint),
-                "MacAddress": endpoint.address.map(mac_of).unwrap_or_default(),
+                "MacAddress": endpoint.mac_address(),
                 "IPv4Address": address,
                 "IPv6Address": "",
             });
@@ -547,7 +547,11 @@ struct ConnectBody {
 
 /// `POST /networks/{id}/connect`
 pub(crate) async fn connect(mut call: Call) -> Answer {
-    let body: ConnectBody = call.json().await?.unwrap_or_default();
+    let mut body: ConnectBody = call.json().await?.unwrap_or_default();
+    if let (Some(settings), false) = (&mut body.endpoint_config, call.api.at_least(54)) {
+        // Older engines took it and forgot it.
+        settings.mac_address.clear();
+    }
     let mut state = call.engine.state();
     let network = state.networks.find(&call.target)?;
     let (network_id, name, event) = (

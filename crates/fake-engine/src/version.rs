@@ -21,7 +21,7 @@ impl ApiVersion {
     /// The oldest version this engine can claim to speak.
     pub const FLOOR: Self = Self::new(1, 40);
     /// The newest version this engine can claim to speak.
-    pub const CEILING: Self = Self::new(1, 52);
+    pub const CEILING: Self = Self::new(1, 55);
     pub(crate) const DEFAULT: Self = Self::new(1, 47);
 
     /// The version `major.minor`.
@@ -49,7 +49,10 @@ impl ApiVersion {
             49 => "28.1.1",
             50 => "28.2.2",
             51 => "28.5.2",
-            _ => "29.1.3",
+            52 => "29.1.5",
+            53 => "29.2.1",
+            54 => "29.5.3",
+            _ => "29.7.2",
         }
     }
 
@@ -58,7 +61,8 @@ impl ApiVersion {
         match self.minor {
             ..=43 => Self::new(1, 12),
             44..=51 => Self::new(1, 24),
-            _ => Self::new(1, 44),
+            52..=53 => Self::new(1, 44),
+            _ => Self::new(1, 40),
         }
     }
 }

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use tokio::task::AbortHandle;
 
+use crate::addresses::mac_of;
 use crate::clock::Nanos;
 use crate::config::{Config, HostConfig};
 use crate::files::SharedTree;
@@ -103,6 +104,18 @@ pub(crate) struct Endpoint {
     /// The address while it runs.
     pub(crate) address: Option<u32>,
     pub(crate) settings: Option<Box<EndpointSettings>>,
+}
+
+impl Endpoint {
+    /// The MAC address while it has an address: the one that was asked for, or the engine's own.
+    pub(crate) fn mac_address(&self) -> String {
+        let asked = self.settings.as_ref().map(|s| s.mac_address.as_str());
+        match (self.address, asked) {
+            (None, _) => String::new(),
+            (Some(_), Some(asked)) if !asked.is_empty() => asked.to_owned(),
+            (Some(address), _) => mac_of(address),
+        }
+    }
 }
 
 /// What a client asked for an endpoint.

@@ -424,15 +424,27 @@ const UPDATABLE: &[&str] = &[
     "RestartPolicy",
 ];
 
+/// Fields that `update` may change as of API 1.55. An empty list is a change, too: it clears the rules.
+const UPDATABLE_LISTS: &[&str] = &[
+    "BlkioDeviceReadBps",
+    "BlkioDeviceReadIOps",
+    "BlkioDeviceWriteBps",
+    "BlkioDeviceWriteIOps",
+    "BlkioWeightDevice",
+];
+
 /// `POST /containers/{id}/update`
 pub(crate) async fn update(mut call: Call) -> Answer {
     let body: Map<String, Value> = call.json().await?.unwrap_or_default();
+    let lists = call.api.at_least(55);
     // Zero and null mean "leave it"; fields the engine cannot change it does not read.
     let changes: Map<String, Value> = body
         .into_iter()
         .filter(|(key, value)| {
             let empty = value.is_null() || *value == 0 || *value == "" || value["Name"] == "";
-            UPDATABLE.contains(&key.as_str()) && !empty
+            let is_read = UPDATABLE.contains(&key.as_str())
+                || lists && UPDATABLE_LISTS.contains(&key.as_str());
+            is_read && !empty
         })
         .collect();
     let mut state = call.engine.state();

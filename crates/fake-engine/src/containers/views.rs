@@ -7,7 +7,6 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::container::{Container, Endpoint, HealthState, Mount, MountKind, Phase, Published};
-use crate::addresses::mac_of;
 use crate::clock::Nanos;
 use crate::files::lock;
 use crate::rng::Rng;
@@ -203,7 +202,7 @@ fn endpoint<'a>(
         ipam: settings.and_then(|s| s.ipam.as_ref()),
         links: settings.and_then(|s| s.links.as_ref()),
         aliases: (!aliases.is_empty()).then_some(aliases),
-        mac_address: endpoint.address.map(mac_of).unwrap_or_default(),
+        mac_address: endpoint.mac_address(),
         driver_opts: settings.and_then(|s| s.driver_opts.as_ref()),
         gw_priority: api
             .at_least(48)

@@ -73,9 +73,40 @@ async fn a_replaced_daemon_speaks_its_own_version() {
     assert_eq!(get(&engine, "/_ping").await.header("api-version"), "1.52");
     assert_eq!(get(&engine, "/v1.43/info").await.status, 400);
     assert_eq!(
-        engine.set_api_version("1.53"),
-        Err(EngineError::VersionRange(ApiVersion::new(1, 53)))
+        engine.set_api_version("1.56"),
+        Err(EngineError::VersionRange(ApiVersion::new(1, 56)))
     );
+}
+
+#[tokio::test]
+async fn a_mac_address_asked_for_at_connect_counts_since_api_1_54() {
+    for (version, counts) in [("1.53", false), ("1.54", true)] {
+        let engine = at(version);
+        let id = create(&engine, "web", json!({ "Cmd": ["sleep", "100"] })).await;
+        act(&engine, "POST", "/containers/web/start").await;
+        let network = json!({ "Name": "other" });
+        call(&engine, "POST", "/networks/create", Some(network)).await;
+        let asked =
+            json!({ "Container": id, "EndpointConfig": { "MacAddress": "02:00:00:00:00:07" } });
+        call(&engine, "POST", "/networks/other/connect", Some(asked)).await;
+        let view = inspect(&engine, &id).await;
+        let shown = &view["NetworkSettings"]["Networks"]["other"]["MacAddress"];
+        assert_eq!(*shown == "02:00:00:00:00:07", counts, "{version}: {shown}");
+        assert_ne!(*shown, "");
+    }
+}
+
+#[tokio::test]
+async fn rules_for_devices_are_updated_since_api_1_55() {
+    for (version, changed) in [("1.54", false), ("1.55", true)] {
+        let engine = at(version);
+        let id = create(&engine, "web", json!({ "Cmd": ["sleep", "100"] })).await;
+        let rules = json!([{ "Path": "/dev/sda", "Rate": 1000 }]);
+        let update = json!({ "BlkioDeviceReadBps": rules });
+        call(&engine, "POST", "/containers/web/update", Some(update)).await;
+        let view = inspect(&engine, &id).await;
+        assert_eq!(view["HostConfig"]["BlkioDeviceReadBps"] == rules, changed);
+    }
 }
 
 #[tokio::test]
@@ -124,7 +155,7 @@ fn a_builder_refuses_what_is_not_served() {
             .unwrap_err()
             .to_string()
     };
-    assert!(build("1.39").contains("choose 1.40 to 1.52"));
+    assert!(build("1.39").contains("choose 1.40 to 1.55"));
     assert!(build("one").contains("MAJOR.MINOR"));
     let order = FakeEngine::builder()
         .api_version("1.44")
