@@ -7,7 +7,8 @@ mod cli_support;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::{UnixDatagram, UnixListener, UnixStream};
 
 use cli_support::{PATIENCE, Running, Target, berth, code, exists, stderr, until};
 use rustix::process::Signal;
@@ -135,6 +136,7 @@ fn with_the_engines_network_a_pod_that_is_gone_leaves_that_of_plugins() {
     let words = serde_json::json!({
         "kind": "cniCacheV1", "containerId": format!("{:064x}", 7), "config": config, "ifName": "eth0", "networkName": "pods",
         "cniArgs": [["K8S_POD_UID", "u-1"]], "result": {"cniVersion": "1.0.0", "ips": [{"address": "10.1.0.5/16"}]},
+        "owner": "berth",
     });
     fs::write(&record, words.to_string()).unwrap();
     fs::create_dir(path("bin")).unwrap();
@@ -169,4 +171,71 @@ fn with_the_engines_network_a_pod_that_is_gone_leaves_that_of_plugins() {
         words.contains("pods of an earlier start are in a network of CNI plugins"),
         "{words}"
     );
+}
+
+/// What systemd does for a unit with a socket and `Type=notify`.
+#[test]
+fn a_socket_that_systemd_hands_over_is_served_and_readiness_is_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let path = |name: &str| directory.path().join(name);
+    let told = UnixDatagram::bind(path("notify")).unwrap();
+    told.set_read_timeout(Some(PATIENCE)).unwrap();
+    let socket = UnixListener::bind(path("handed.sock")).unwrap();
+    rustix::io::fcntl_setfd(&socket, rustix::io::FdFlags::empty()).unwrap();
+    let number = std::os::fd::AsRawFd::as_raw_fd(&socket);
+    // Its own number is known to a process alone.
+    let script = format!("exec 3<&{number}; LISTEN_PID=$$ LISTEN_FDS=1 exec \"$@\"");
+    let berth = env!("CARGO_BIN_EXE_berth");
+    let mut command = std::process::Command::new("sh");
+    command
+        .args(["-c", &script, "sh", berth, "cri"])
+        .args(["--docker-endpoint", "fake://", "--state-dir"])
+        .arg(path("state"))
+        .env("NOTIFY_SOCKET", path("notify"));
+    let running = Running::start(command);
+    let mut message = [0; 256];
+    let length = told.recv(&mut message).unwrap();
+    let message = String::from_utf8_lossy(&message[..length]);
+    assert!(message.contains("READY=1"), "{message}");
+    assert!(UnixStream::connect(path("handed.sock")).is_ok());
+    running.signal(Signal::TERM);
+    assert_eq!(code(&running.output()), 0);
+    // It is systemd's to remove.
+    assert!(path("handed.sock").exists());
+}
+
+#[test]
+fn a_group_may_connect_and_nobody_else() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("cri.sock");
+    let state = directory.path().join("state");
+    // Any other group than the one that files are of by themselves.
+    let listen = format!("unix://{}", socket.display());
+    let running = Running::start(berth(&[
+        "cri",
+        "--docker-endpoint",
+        "fake://",
+        "--listen",
+        &listen,
+        "--state-dir",
+        state.to_str().unwrap(),
+        "--socket-group",
+        "daemon",
+    ]));
+    until("the socket is there", || exists(&socket).then_some(()));
+    let seen = fs::metadata(&socket).unwrap();
+    let groups = fs::read_to_string("/etc/group").unwrap();
+    let daemon = groups
+        .lines()
+        .find_map(|line| line.strip_prefix("daemon:x:"))
+        .unwrap();
+    assert_eq!(seen.permissions().mode() & 0o777, 0o660);
+    assert_eq!(
+        seen.gid().to_string(),
+        daemon.split(':').next().unwrap(),
+        "of the group"
+    );
+    running.signal(Signal::TERM);
+    assert_eq!(code(&running.output()), 0);
+    assert!(!socket.exists());
 }

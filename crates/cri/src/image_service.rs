@@ -189,7 +189,13 @@ impl ImageService for Images {
                 mountpoint: info.data_root.display().to_string(),
             }),
             used_bytes: Some(v1::UInt64Value { value: usage.bytes }),
-            inodes_used: None,
+            // Nobody counts those of the images alone.
+            inodes_used: self
+                .pods
+                .data_filesystem(&info.data_root)
+                .await
+                .and_then(|filesystem| filesystem.inodes_used)
+                .map(|value| v1::UInt64Value { value }),
         };
         Ok(Response::new(v1::ImageFsInfoResponse {
             image_filesystems: vec![filesystem.clone()],

@@ -2,13 +2,18 @@
 
 use std::convert::Infallible;
 use std::future::pending;
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use berth_docker::{Source, UpgradedWriter};
 use berth_pod::netns;
 use berth_pod::pods::{ExecSpec, Pods, Session as EngineSession, Terminal};
 use berth_pod::spec::{ContainerId, SandboxId};
+use berth_pod::view::Notice;
 use berth_streaming::{Outcome, Resizes, Server, Session, Stdin, Streams, Wanted};
-use tokio::io::AsyncReadExt as _;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
 use tonic::Status;
 
 use crate::status;
@@ -141,10 +146,75 @@ pub(crate) async fn port_forward(
                     .ok_or_else(|| std::io::Error::other(format!("the sandbox {id} is gone")))?;
                 let process = (!sandbox.host_network).then_some(sandbox.process);
                 let stream = netns::connect(process, port).await?;
-                Ok(Box::new(stream) as Box<dyn berth_streaming::Duplex>)
+                let stopped: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(stopped(pods, id));
+                let stopped = Some(stopped);
+                Ok(Box::new(OfPod { stream, stopped }) as Box<dyn berth_streaming::Duplex>)
             }
         }),
     )
+}
+
+/// Ends when the sandbox does not run any more.
+async fn stopped(pods: Pods, id: SandboxId) {
+    let mut changes = pods.view().subscribe();
+    loop {
+        match pods.view().sandbox(&id).await {
+            Ok(None) => return,
+            Ok(Some(sandbox)) if !sandbox.running => return,
+            // While the engine is away nothing is known, and what runs goes on.
+            _ => {}
+        }
+        loop {
+            match changes.next().await {
+                Some(Notice::Change(change)) if change.id != id.as_str() => {}
+                Some(_) => break,
+                None => return,
+            }
+        }
+    }
+}
+
+/// A connection into a pod, which ends with it: an open one would keep the network that the pod had, for as long as its client likes.
+struct OfPod {
+    stream: TcpStream,
+    /// `None` once it has.
+    stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
+}
+
+impl AsyncRead for OfPod {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if let Some(stopped) = &mut self.stopped
+            && stopped.as_mut().poll(cx).is_ready()
+        {
+            self.stopped = None;
+        }
+        if self.stopped.is_none() {
+            return Poll::Ready(Err(io::Error::other("the pod has stopped")));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for OfPod {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
 }
 
 /// Passes everything on until the process's output has ended. Dropped when the client goes: a command then ends, a main process goes on.

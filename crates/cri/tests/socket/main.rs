@@ -7,6 +7,7 @@ mod cri_dockerd;
 mod network;
 mod scenarios;
 mod server;
+mod sessions;
 
 macro_rules! scenarios {
     ($($name:ident)+) => {
@@ -18,6 +19,21 @@ macro_rules! scenarios {
         mod real {
             $(#[test] fn $name() {
                 crate::server::on_real(async |server| crate::scenarios::$name(server).await);
+            })+
+        }
+    };
+}
+
+macro_rules! session_scenarios {
+    ($($name:ident)+) => {
+        mod fake_sessions {
+            $(#[test] fn $name() {
+                crate::server::on_fake(async |server| crate::sessions::$name(server).await);
+            })+
+        }
+        mod real_sessions {
+            $(#[test] fn $name() {
+                crate::server::on_real(async |server| crate::sessions::$name(server).await);
             })+
         }
     };
@@ -52,6 +68,10 @@ scenarios! {
     a_command_gives_its_output_and_code
     a_call_that_takes_too_long_is_told_by_its_code
     limits_of_huge_pages_keep_no_container_from_starting
+    resources_are_changed_in_place
+    what_docker_cannot_do_is_said_with_the_reason
+    resources_of_a_pod_are_the_kubelets
+    the_images_file_system_is_told
     a_pod_with_the_hosts_network_has_the_name_servers_it_was_given
     a_log_has_every_line_in_the_format_of_the_interface
     images_are_one_and_the_same_under_each_of_their_names
@@ -59,6 +79,30 @@ scenarios! {
     a_bad_request_is_refused_by_name_and_changes_nothing
     streaming_addresses_are_for_one_use
     stats_are_there_for_what_runs
+}
+
+session_scenarios! {
+    a_command_reads_its_input_and_gives_output_and_code
+}
+
+/// With processes that are there.
+mod real_processes {
+    use crate::{server::on_real, sessions};
+
+    #[test]
+    fn a_terminal_has_a_size_and_one_output() {
+        on_real(async |server| sessions::a_terminal_has_a_size_and_one_output(server).await);
+    }
+
+    #[test]
+    fn an_attached_client_sees_what_is_written_and_leaves_it_running() {
+        on_real(async |server| sessions::an_attached_client_sees_what_is_written(server).await);
+    }
+
+    #[test]
+    fn a_port_of_a_pod_is_reached_and_a_closed_one_is_told() {
+        on_real(async |server| sessions::a_port_of_a_pod_is_reached(server).await);
+    }
 }
 
 network_scenarios! {

@@ -625,6 +625,88 @@ pub(crate) async fn limits_of_huge_pages_keep_no_container_from_starting(server:
     }
 }
 
+pub(crate) async fn resources_are_changed_in_place(server: &mut Server) {
+    let sandbox = run_sandbox(server, "resize").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let before = container_status(server, &id).await.unwrap();
+    let wanted = v1::LinuxContainerResources {
+        cpu_period: 100_000,
+        cpu_quota: 50_000,
+        cpu_shares: 512,
+        memory_limit_in_bytes: 64 << 20,
+        ..Default::default()
+    };
+    let request = v1::UpdateContainerResourcesRequest {
+        container_id: id.clone(),
+        linux: Some(wanted.clone()),
+        ..Default::default()
+    };
+    server
+        .runtime
+        .update_container_resources(request)
+        .await
+        .unwrap();
+    let status = container_status(server, &id).await.unwrap();
+    let shown = status.resources.unwrap().linux.unwrap();
+    assert_eq!(
+        (
+            shown.cpu_quota,
+            shown.cpu_shares,
+            shown.memory_limit_in_bytes
+        ),
+        (50_000, 512, 64 << 20)
+    );
+    assert_eq!(status.started_at, before.started_at, "it runs on");
+    if server.fake.is_none() {
+        let look = "cat /sys/fs/cgroup/cpu.max /sys/fs/cgroup/cpu/cpu.cfs_quota_us 2>/dev/null";
+        let seen = exec_sync(server, &id, look, 0).await.unwrap();
+        assert!(seen.stdout.starts_with(b"50000"), "{seen:?}");
+    }
+}
+
+pub(crate) async fn what_docker_cannot_do_is_said_with_the_reason(server: &mut Server) {
+    let request = v1::CheckpointContainerRequest::default();
+    let error = server
+        .runtime
+        .checkpoint_container(request)
+        .await
+        .unwrap_err();
+    assert_eq!(error.code(), Code::Unimplemented);
+    assert!(error.message().contains("checkpoint"), "{error}");
+}
+
+/// The kubelet has changed the pod's cgroup by itself; there is nothing to be done, but for a pod that is there.
+pub(crate) async fn resources_of_a_pod_are_the_kubelets(server: &mut Server) {
+    let sandbox = run_sandbox(server, "resources").await;
+    for (id, code) in [(sandbox, Code::Ok), ("f".repeat(64), Code::NotFound)] {
+        let request = v1::UpdatePodSandboxResourcesRequest {
+            pod_sandbox_id: id,
+            ..Default::default()
+        };
+        let reply = server.runtime.update_pod_sandbox_resources(request).await;
+        assert_eq!(reply.err().map_or(Code::Ok, |status| status.code()), code);
+    }
+}
+
+pub(crate) async fn the_images_file_system_is_told(server: &mut Server) {
+    let request = v1::ImageFsInfoRequest {};
+    let reply = server.images.image_fs_info(request).await.unwrap();
+    let reply = reply.into_inner();
+    let images = &reply.image_filesystems[0];
+    assert_eq!(reply.container_filesystems[0].fs_id, images.fs_id);
+    assert!(
+        images.used_bytes.is_some() && images.timestamp > 0,
+        "{images:?}"
+    );
+    // The fake engine keeps its data nowhere.
+    if server.fake.is_none() {
+        assert!(
+            images.inodes_used.is_some_and(|inodes| inodes.value > 0),
+            "{images:?}"
+        );
+    }
+}
+
 pub(crate) async fn a_pod_with_the_hosts_network_has_the_name_servers_it_was_given(
     server: &mut Server,
 ) {

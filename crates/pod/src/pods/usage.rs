@@ -345,6 +345,14 @@ fn parts<S>(mut subjects: Vec<S>, cores: usize) -> Vec<Vec<S>> {
 }
 
 impl Pods {
+    /// The file system that the engine keeps its data on; `None` when the engine is on another host. Cancel safe.
+    pub async fn data_filesystem(&self, data_root: &Path) -> Option<FilesystemUsage> {
+        self.0.runtime.engine_process().await?;
+        let (meter, path) = (self.0.meter.clone(), data_root.to_owned());
+        let read = tokio::task::spawn_blocking(move || meter.stats.filesystem(&path).ok());
+        read.await.ok()?
+    }
+
     /// Measures where it may block; a long list in parts, side by side.
     async fn measured<S: Send + 'static, T: Send + 'static>(
         &self,

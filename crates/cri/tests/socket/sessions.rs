@@ -1,0 +1,158 @@
+//! Exec, attach and port-forward as a client has them, over WebSocket.
+
+use berth_cri::v1;
+use futures_util::{SinkExt as _, StreamExt as _};
+use tokio::net::TcpStream;
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+
+use crate::scenarios::{container_status, exec_sync, run, run_sandbox, stop_sandbox};
+use crate::server::Server;
+
+struct Client(WebSocketStream<TcpStream>);
+
+impl Client {
+    async fn connect(url: &str, protocol: &str) -> Self {
+        let address = url.strip_prefix("http://").unwrap();
+        let stream = TcpStream::connect(address.split('/').next().unwrap())
+            .await
+            .unwrap();
+        let mut request = format!("ws://{address}").into_client_request().unwrap();
+        let header = protocol.parse().unwrap();
+        request
+            .headers_mut()
+            .insert("sec-websocket-protocol", header);
+        let (socket, response) = tokio_tungstenite::client_async(request, stream)
+            .await
+            .unwrap();
+        assert_eq!(response.headers()["sec-websocket-protocol"], protocol);
+        Self(socket)
+    }
+
+    async fn send(&mut self, channel: u8, bytes: &[u8]) {
+        let message = [&[channel], bytes].concat();
+        self.0.send(Message::binary(message)).await.unwrap();
+    }
+
+    /// What came on each channel until `done` says that it is enough, or the server closes.
+    async fn until(&mut self, done: impl Fn(&[Vec<u8>]) -> bool) -> Vec<Vec<u8>> {
+        let mut channels = vec![Vec::new(); 4];
+        while !done(&channels) {
+            match self.0.next().await {
+                Some(Ok(Message::Binary(bytes))) => {
+                    channels[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
+                }
+                Some(Ok(Message::Close(_))) | None => break,
+                other => drop(other.unwrap().unwrap()),
+            }
+        }
+        channels
+    }
+
+    async fn to_the_end(&mut self) -> Vec<Vec<u8>> {
+        self.until(|_| false).await
+    }
+}
+
+pub(crate) async fn a_command_reads_its_input_and_gives_output_and_code(server: &mut Server) {
+    let sandbox = run_sandbox(server, "session").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let request = v1::ExecRequest {
+        container_id: id,
+        cmd: ["sh", "-c", "cat; echo err >&2; exit 3"]
+            .map(str::to_owned)
+            .into(),
+        stdin: true,
+        stdout: true,
+        stderr: true,
+        tty: false,
+    };
+    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
+    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    client.send(0, b"one\n").await;
+    client.send(0, b"two\n").await;
+    // Version 5 can say that the input has ended.
+    client.send(255, &[0]).await;
+    let channels = client.to_the_end().await;
+    assert_eq!(
+        (&channels[1][..], &channels[2][..]),
+        (&b"one\ntwo\n"[..], &b"err\n"[..])
+    );
+    let status: serde_json::Value = serde_json::from_slice(&channels[3]).unwrap();
+    assert_eq!(status["details"]["causes"][0]["message"], "3", "{status}");
+}
+
+pub(crate) async fn a_terminal_has_a_size_and_one_output(server: &mut Server) {
+    let sandbox = run_sandbox(server, "terminal").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let request = v1::ExecRequest {
+        container_id: id,
+        cmd: [
+            "sh",
+            "-c",
+            "until [ \"$(stty size 2>/dev/null)\" = '17 91' ]; do sleep 0.05; done; echo sized; echo err >&2",
+        ]
+        .map(str::to_owned)
+        .into(),
+        stdin: true,
+        stdout: true,
+        stderr: false,
+        tty: true,
+    };
+    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
+    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    client.send(4, br#"{"Width": 91, "Height": 17}"#).await;
+    let channels = client.to_the_end().await;
+    assert_eq!(String::from_utf8_lossy(&channels[1]), "sized\r\nerr\r\n");
+    assert!(channels[2].is_empty());
+}
+
+pub(crate) async fn an_attached_client_sees_what_is_written(server: &mut Server) {
+    let sandbox = run_sandbox(server, "attached").await;
+    let script = "while :; do echo tick; sleep 0.1; done";
+    let id = run(server, &sandbox, "app", script).await;
+    let request = v1::AttachRequest {
+        container_id: id.clone(),
+        stdin: false,
+        stdout: true,
+        stderr: true,
+        tty: false,
+    };
+    let url = server.runtime.attach(request).await.unwrap();
+    let mut client = Client::connect(&url.into_inner().url, "v4.channel.k8s.io").await;
+    let channels = client
+        .until(|channels| channels[1].ends_with(b"tick\ntick\n"))
+        .await;
+    assert!(channels[1].ends_with(b"tick\ntick\n"));
+    drop(client);
+    let status = container_status(server, &id).await.unwrap();
+    assert_eq!(status.state(), v1::ContainerState::ContainerRunning);
+}
+
+pub(crate) async fn a_port_of_a_pod_is_reached(server: &mut Server) {
+    let sandbox = run_sandbox(server, "ports").await;
+    let id = run(server, &sandbox, "app", "exec nc -ll -p 8093 -e cat").await;
+    let listens = "until netstat -ltn | grep -q :8093; do sleep 0.05; done";
+    exec_sync(server, &id, listens, 20).await.unwrap();
+    let request = v1::PortForwardRequest {
+        pod_sandbox_id: sandbox.clone(),
+        port: vec![8093, 8094],
+    };
+    let url = server.runtime.port_forward(request).await.unwrap();
+    let mut client = Client::connect(&url.into_inner().url, "v4.channel.k8s.io").await;
+    client.send(0, b"ping").await;
+    client.send(2, b"ping").await;
+    let channels = client
+        .until(|channels| channels[0].len() >= 6 && channels[3].len() > 2)
+        .await;
+    // Each channel begins with its port.
+    assert_eq!(channels[0], [&8093u16.to_le_bytes()[..], b"ping"].concat());
+    let (port, refused) = channels[3].split_at(2);
+    assert_eq!(port, 8094u16.to_le_bytes());
+    let refused = String::from_utf8_lossy(refused);
+    assert!(refused.contains("8094"), "{refused}");
+    // It ends with the pod, and the session with its last connection.
+    stop_sandbox(server, &sandbox).await.unwrap();
+    client.to_the_end().await;
+}
