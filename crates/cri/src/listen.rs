@@ -108,6 +108,21 @@ fn adopt(listener: StdListener) -> io::Result<UnixListener> {
     UnixListener::from_std(listener)
 }
 
+/// Whether the process that listens there is alive. When it was killed in the middle of starting a program, its child has the socket for a
+/// moment longer, and takes connections that nobody answers.
+fn is_served(path: &Path) -> bool {
+    let Ok(stream) = UnixStream::connect(path) else {
+        return false;
+    };
+    match rustix::net::sockopt::socket_peercred(&stream) {
+        // Its state stands behind its name, which is in brackets.
+        Ok(peer) => fs::read_to_string(format!("/proc/{}/stat", peer.pid.as_raw_nonzero()))
+            .is_ok_and(|stat| !stat.contains(") Z")),
+        // It cannot be seen from here.
+        Err(_) => true,
+    }
+}
+
 /// Removes a socket that nobody serves.
 fn make_way(path: &Path) -> Result<(), ListenError> {
     let Ok(metadata) = fs::symlink_metadata(path) else {
@@ -116,7 +131,7 @@ fn make_way(path: &Path) -> Result<(), ListenError> {
     if !metadata.file_type().is_socket() {
         return Err(ListenError::NotASocket(path.to_owned()));
     }
-    if UnixStream::connect(path).is_ok() {
+    if is_served(path) {
         return Err(ListenError::Taken(path.to_owned()));
     }
     fs::remove_file(path).map_err(|source| ListenError::System {

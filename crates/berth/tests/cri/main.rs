@@ -9,6 +9,7 @@
 
 mod chance;
 mod churn;
+mod cni;
 mod endurance;
 #[path = "../own_engine/mod.rs"]
 mod engine;
@@ -59,6 +60,30 @@ fn killed_two_hundred_times_it_loses_no_container_no_name_and_no_line() {
 }
 
 #[test]
+fn killed_two_hundred_times_with_plugins_it_leaks_no_address() {
+    on_fake(async |docker, server, directory| {
+        let network = cni::Network::of_a_script(directory);
+        server.tell(network.arguments());
+        let plan = Plan {
+            kills: 200,
+            workers: 4,
+            life: Duration::from_millis(60),
+        };
+        churn::survive(server, directory, docker, plan).await;
+        nothing_taken(&network).await;
+    });
+}
+
+/// A pod that was being added when berth was killed is taken out by the next one, on its own.
+async fn nothing_taken(network: &cni::Network) {
+    let begun = Instant::now();
+    while begun.elapsed() < PATIENCE && !network.left().is_empty() {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(network.left(), Vec::<String>::new(), "this is still taken");
+}
+
+#[test]
 fn a_thousand_pods_are_known_soon_and_listed_at_once() {
     on_fake(async |_, server, directory| endurance::a_thousand_pods(server, directory).await);
 }
@@ -91,6 +116,25 @@ fn killed_on_a_real_engine_it_leaves_no_process_no_cgroup_and_no_network() {
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
         assert_eq!(engine.left_of(&ids), Vec::<String>::new(), "this was left");
+    });
+}
+
+#[test]
+fn killed_on_a_real_engine_with_plugins_it_leaks_no_address_and_no_interface() {
+    on_real(async |engine, directory| {
+        let Some(network) = cni::Network::of_a_bridge(directory) else {
+            return;
+        };
+        let docker = engine.patient_client();
+        let mut server = Server::new(&engine.endpoint, directory);
+        server.tell(network.arguments());
+        let plan = Plan {
+            kills: KILLS,
+            workers: 3,
+            life: Duration::from_millis(600),
+        };
+        churn::survive(&mut server, directory, &docker, plan).await;
+        nothing_taken(&network).await;
     });
 }
 

@@ -14,6 +14,8 @@ pub(crate) struct Server {
     directory: PathBuf,
     /// The image of sandboxes, where the engine cannot run the built-in one.
     sandbox_image: Option<&'static str>,
+    /// What it is told besides.
+    arguments: Vec<String>,
     child: Option<Child>,
 }
 
@@ -24,6 +26,7 @@ impl Server {
             endpoint: endpoint.to_owned(),
             directory: directory.to_owned(),
             sandbox_image: None,
+            arguments: Vec::new(),
             child: None,
         }
     }
@@ -33,6 +36,11 @@ impl Server {
         let mut server = Self::new(endpoint, directory);
         server.sandbox_image = Some(IMAGE);
         server
+    }
+
+    /// Starts with these arguments, too, from now on.
+    pub(crate) fn tell(&mut self, arguments: Vec<String>) {
+        self.arguments = arguments;
     }
 
     pub(crate) fn socket(&self) -> PathBuf {
@@ -79,6 +87,7 @@ impl Server {
         if let Some(image) = self.sandbox_image {
             command.args(["--pod-infra-container-image", image]);
         }
+        command.args(&self.arguments);
         let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())

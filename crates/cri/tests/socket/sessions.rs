@@ -50,7 +50,7 @@ impl Client {
         channels
     }
 
-    async fn to_the_end(&mut self) -> Vec<Vec<u8>> {
+    async fn all(&mut self) -> Vec<Vec<u8>> {
         self.until(|_| false).await
     }
 }
@@ -74,7 +74,7 @@ pub(crate) async fn a_command_reads_its_input_and_gives_output_and_code(server: 
     client.send(0, b"two\n").await;
     // Version 5 can say that the input has ended.
     client.send(255, &[0]).await;
-    let channels = client.to_the_end().await;
+    let channels = client.all().await;
     assert_eq!(
         (&channels[1][..], &channels[2][..]),
         (&b"one\ntwo\n"[..], &b"err\n"[..])
@@ -103,7 +103,7 @@ pub(crate) async fn a_terminal_has_a_size_and_one_output(server: &mut Server) {
     let url = server.runtime.exec(request).await.unwrap().into_inner().url;
     let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
     client.send(4, br#"{"Width": 91, "Height": 17}"#).await;
-    let channels = client.to_the_end().await;
+    let channels = client.all().await;
     assert_eq!(String::from_utf8_lossy(&channels[1]), "sized\r\nerr\r\n");
     assert!(channels[2].is_empty());
 }
@@ -154,5 +154,5 @@ pub(crate) async fn a_port_of_a_pod_is_reached(server: &mut Server) {
     assert!(refused.contains("8094"), "{refused}");
     // It ends with the pod, and the session with its last connection.
     stop_sandbox(server, &sandbox).await.unwrap();
-    client.to_the_end().await;
+    client.all().await;
 }
