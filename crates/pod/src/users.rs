@@ -5,17 +5,17 @@ pub(crate) const LIMIT: usize = 1 << 20;
 
 /// The text of an image's lists; empty where it has none.
 #[derive(Debug, Default)]
-pub(crate) struct ImageUsers {
+pub struct ImageUsers {
     /// `/etc/passwd`.
-    pub(crate) passwd: String,
+    pub passwd: String,
     /// `/etc/group`.
-    pub(crate) group: String,
+    pub group: String,
 }
 
 impl ImageUsers {
     /// The user and the primary group of `user[:group]`; `None` when one of them is a name that the image does not know. A user that it does
     /// not know by number has group 0, as the engine gives it.
-    pub(crate) fn primary_group(&self, user: &str) -> Option<(String, i64)> {
+    pub fn primary_group(&self, user: &str) -> Option<(String, i64)> {
         let (user, group) = user.split_once(':').unwrap_or((user, ""));
         let user = if user.is_empty() { "0" } else { user };
         let entry = self.user(user);
@@ -33,7 +33,7 @@ impl ImageUsers {
     }
 
     /// The groups that list the user, given by name or number; none for one that the image does not know.
-    pub(crate) fn groups_of(&self, user: &str) -> Vec<i64> {
+    pub fn groups_of(&self, user: &str) -> Vec<i64> {
         let Some((name, _)) = self.user(user) else {
             return Vec::new();
         };

@@ -16,7 +16,7 @@ use berth_pod::logs::record::{self, Decoded, MAX_RECORD, Record};
 use berth_pod::observe::{self, Observed};
 use berth_pod::request::{ContainerRequest, SandboxRequest};
 use berth_pod::stats::{Limit, mounts, text};
-use berth_pod::users;
+use berth_pod::users::ImageUsers;
 
 /// An inspected container, as JSON: somebody else's, or a pod's whose labels go where they belong and nowhere else.
 pub(crate) fn observed(data: &[u8]) {
@@ -251,13 +251,20 @@ pub(crate) fn passwd(data: &[u8]) {
         return;
     };
     let (wanted, passwd) = text.split_once('\n').unwrap_or((text, ""));
-    let user = wanted.split(':').next().unwrap();
-    let found = users::primary_group(wanted, passwd);
+    let (user, group) = wanted.split_once(':').unwrap_or((wanted, ""));
+    // Both lists have their fields in the same places; the members of a group are where a user's primary one is.
+    let image = ImageUsers {
+        passwd: passwd.to_owned(),
+        group: passwd.to_owned(),
+    };
+    let found = image.primary_group(wanted);
+    image.groups_of(user);
     if let Some((name, _)) = &found {
         assert!(!name.is_empty() && !name.contains(':'));
         assert!(user.is_empty() || name == user);
     }
-    if user.is_empty() || user.parse::<i64>().is_ok() {
+    let is_number = |text: &str| text.is_empty() || text.parse::<i64>().is_ok();
+    if is_number(user) && is_number(group) {
         assert!(found.is_some());
     }
 }
