@@ -4,6 +4,7 @@ mod cli_support;
 
 use std::os::unix::net::UnixListener;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use cli_support::{Fake, Running, Target, berth, code, exists, stderr, stdout, until};
 use rustix::process::Signal;
@@ -120,4 +121,93 @@ fn the_demos_script_plays_the_demos_parts() {
         );
     }
     assert!(stdout(&pod.berth("logs", &[])).contains("scripted web server"));
+}
+
+/// The docker command of this machine, told to use the fake engine.
+fn docker(fake: &Fake, args: &[&str]) -> Command {
+    let mut command = Command::new("docker");
+    command
+        .args(["-H", &fake.endpoint])
+        .args(args)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    // Nothing of the user's: no context, no proxies, no credentials.
+    command.env("DOCKER_CONFIG", fake.socket.with_file_name(""));
+    for name in ["DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_API_VERSION"] {
+        command.env_remove(name);
+    }
+    command
+}
+
+fn said(fake: &Fake, args: &[&str]) -> String {
+    let output = Running::start(docker(fake, args)).output();
+    assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    stdout(&output)
+}
+
+#[test]
+fn the_docker_command_works_on_it() {
+    if Command::new("docker").arg("--version").output().is_err() {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "the docker command must be there in CI"
+        );
+        eprintln!("skipped: there is no docker command");
+        return;
+    }
+    for version in ["1.41", "1.47", "1.55"] {
+        let fake = Fake::start(&["--api-version", version]);
+        let mut events = Running::start(docker(
+            &fake,
+            &["events", "--since", "1h", "--format", "{{.Action}}"],
+        ));
+        assert!(said(&fake, &["version"]).contains(version));
+        said(&fake, &["pull", "example.test/web:1"]);
+        let script = "echo hello; sleep 600";
+        let id = said(
+            &fake,
+            &[
+                "run",
+                "-d",
+                "--name",
+                "web",
+                "example.test/web:1",
+                "sh",
+                "-c",
+                script,
+            ],
+        );
+        let rows = said(
+            &fake,
+            &["ps", "--format", "{{.Names}} {{.Image}} {{.State}}"],
+        );
+        assert_eq!(rows, "web example.test/web:1 running\n");
+        let mut logs = Running::start(docker(&fake, &["logs", "-f", "web"]));
+        assert_eq!(logs.line().trim(), "hello");
+        assert_eq!(said(&fake, &["exec", "web", "echo", "within"]), "within\n");
+        let failing = docker(&fake, &["exec", "web", "sh", "-c", "exit 3"]);
+        assert_eq!(code(&Running::start(failing).output()), 3);
+        let state = said(
+            &fake,
+            &["inspect", "--format", "{{.State.Status}}", id.trim()],
+        );
+        assert_eq!(state, "running\n");
+        said(&fake, &["stop", "-t", "0", "web"]);
+        let end = until("the end of the log", || logs.child.try_wait().unwrap());
+        assert!(end.success(), "{end}");
+        said(&fake, &["rm", "web"]);
+        assert_eq!(said(&fake, &["ps", "-aq"]), "");
+        said(&fake, &["rmi", "example.test/web:1"]);
+        let mut told = Vec::new();
+        while told.last().is_none_or(|action| action != "delete") {
+            let line = events.line();
+            assert!(!line.is_empty(), "the events ended after {told:?}");
+            told.push(line.trim().to_owned());
+        }
+        for action in ["pull", "create", "start", "die", "destroy", "untag"] {
+            assert!(told.iter().any(|one| one == action), "{action}: {told:?}");
+        }
+        events.signal(Signal::INT);
+    }
 }
