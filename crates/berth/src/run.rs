@@ -1,6 +1,6 @@
 //! `berth run`: the pods of manifest files, with what happens to them and what they write, until they end or are interrupted.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use berth_docker::api::LogsOptions;
@@ -60,8 +60,8 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
     let mut logs = Logs::new(docker);
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
     let mut interrupts = 0u32;
-    // What was there before us is not ours to remove.
-    let mut found: BTreeSet<String> = BTreeSet::new();
+    // Whether there was something of a pod before us, once that is known. What was there is not ours to remove.
+    let mut there: BTreeMap<String, bool> = BTreeMap::new();
     let mut interrupt = Interrupts::new()?;
     loop {
         tokio::select! {
@@ -71,9 +71,20 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
                 match interrupts {
                     1 => {
                         screen.say("stopping; Ctrl-C again kills the containers at once");
-                        for uid in workers.uids() {
-                            if found.contains(&uid) { workers.leave(&uid) } else { workers.delete(&uid, None) }
+                        // A worker may have begun to make things since it was last listened to.
+                        while let Ok(notice) = notices.try_recv() {
+                            heard(&notice, &mut there, &mut logs, &mut screen);
                         }
+                        let is_ours = |uid: &String| there.get(uid) == Some(&false);
+                        for uid in workers.uids() {
+                            // One that has ended and has a worker is being removed, because of --rm.
+                            if is_ours(&uid) {
+                                workers.delete(&uid, None);
+                            } else if !outcomes.contains_key(&uid) {
+                                workers.leave(&uid);
+                            }
+                        }
+                        outcomes.keys().filter(|uid| is_ours(uid)).for_each(|uid| workers.delete(uid, None));
                     }
                     2 => {
                         screen.say("killing");
@@ -86,11 +97,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
                 }
             }
             Some(notice) = notices.recv() => {
-                if let What::Found { .. } = notice.what {
-                    found.insert(notice.uid.clone());
-                }
-                logs.follow(&notice);
-                screen.show(&notice);
+                heard(&notice, &mut there, &mut logs, &mut screen);
             }
             Some((label, line)) = logs.lines.recv() => screen.line(&label, &line),
             Some((uid, report)) = workers.next() => {
@@ -128,6 +135,20 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
     } else {
         Ok(())
     }
+}
+
+fn heard(
+    notice: &Notice,
+    there: &mut BTreeMap<String, bool>,
+    logs: &mut Logs,
+    screen: &mut Screen,
+) {
+    if let What::Looked { there: was } = notice.what {
+        // Its removal looks again; the first look counts.
+        there.entry(notice.uid.clone()).or_insert(was);
+    }
+    logs.follow(notice);
+    screen.show(notice);
 }
 
 /// Waits until each pod is as it should be, or one cannot become so.

@@ -11,6 +11,7 @@ pub mod notice;
 pub mod observed;
 pub mod pod;
 pub mod quantity;
+mod ran;
 pub mod status;
 pub mod translate;
 mod volume;

@@ -21,6 +21,11 @@ pub struct Notice {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum What {
+    /// The engine was asked for the pod for the first time. Told before anything else happens to it.
+    Looked {
+        /// Whether there was something of it: a sandbox or a container, running or not.
+        there: bool,
+    },
     /// The sandbox runs.
     SandboxStarted {
         /// The pod's address, unless it has the host's network.
@@ -105,6 +110,8 @@ pub enum What {
         /// What failed and why.
         message: String,
     },
+    /// Somebody else has removed the pod while it was to run. What is left of it goes, too.
+    RemovedElsewhere,
     /// Everything of the pod is removed.
     Removed,
 }

@@ -121,6 +121,11 @@ impl Exit {
 }
 
 impl Observed {
+    /// Whether there is nothing of the pod.
+    pub fn is_empty(&self) -> bool {
+        self.sandboxes.is_empty() && self.instances.is_empty()
+    }
+
     /// The sandbox that counts: the newest.
     pub fn current_sandbox(&self) -> Option<&Sandbox> {
         self.sandboxes
@@ -146,6 +151,14 @@ impl Instance {
     /// Whether its process runs.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
+    }
+
+    /// Whether its process runs or ran; one that could not be started never did.
+    pub(crate) fn has_run(&self) -> bool {
+        self.is_running()
+            || self
+                .exit()
+                .is_some_and(|exit| exit.error.is_empty() || exit.started_at.is_some())
     }
 
     /// How it ended, if it has.

@@ -212,6 +212,7 @@ impl Screen {
                     container(name)
                 )
             }
+            What::RemovedElsewhere => format!("pod {pod}: somebody else removed it"),
             What::Removed => format!("pod {pod}: removed"),
             _ => return,
         };

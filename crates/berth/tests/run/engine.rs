@@ -3,6 +3,7 @@
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -56,6 +57,15 @@ impl Engine {
             endpoint,
             suffix: "t".into(),
             fake: Some((child, directory)),
+        }
+    }
+
+    /// One that somebody else serves.
+    pub(crate) fn at(endpoint: String) -> Self {
+        Self {
+            endpoint,
+            suffix: "t".into(),
+            fake: None,
         }
     }
 
@@ -275,11 +285,17 @@ impl Foreground {
     /// Waits for the end; gives the exit code and all lines.
     pub(crate) fn end(mut self) -> (Option<i32>, Vec<String>) {
         let deadline = Instant::now() + LIMIT;
-        while let Ok(line) = self
-            .lines
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
-            self.seen.push(line);
+        loop {
+            match self
+                .lines
+                .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+            {
+                Ok(line) => self.seen.push(line),
+                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {
+                    panic!("no end within {LIMIT:?}: {:?}", self.seen)
+                }
+            }
         }
         (
             self.child.wait().unwrap().code(),

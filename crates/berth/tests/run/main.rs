@@ -6,6 +6,7 @@
 )]
 
 mod engine;
+mod misbehaving;
 mod scenarios;
 
 use engine::Engine;
@@ -40,6 +41,9 @@ on_both! {
     ctrl_c_stops_and_removes_what_was_made,
     a_second_ctrl_c_kills,
     ctrl_c_leaves_a_pod_that_was_there_before,
+    ctrl_c_leaves_a_pod_that_was_there_and_had_ended,
+    ctrl_c_removes_a_pod_of_the_run_that_has_finished,
+    a_pod_that_is_deleted_elsewhere_is_not_made_again,
     rm_removes_a_finished_pod,
     pods_are_shown_in_every_format,
     a_manifest_is_read_from_standard_input,

@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::engine::{Cleanup, Engine, Foreground, IMAGE};
 
 /// A pod with one shell container for each script.
-fn manifest(name: &str, policy: &str, grace: u32, scripts: &[(&str, &str)]) -> String {
+pub(crate) fn manifest(name: &str, policy: &str, grace: u32, scripts: &[(&str, &str)]) -> String {
     let containers: Vec<Value> = scripts
         .iter()
         .map(|(name, script)| {
@@ -24,7 +24,7 @@ fn manifest(name: &str, policy: &str, grace: u32, scripts: &[(&str, &str)]) -> S
     .to_string()
 }
 
-const SERVE: &str = "echo serving; trap 'exit 0' TERM; while true; do sleep 0.1; done";
+pub(crate) const SERVE: &str = "echo serving; trap 'exit 0' TERM; while true; do sleep 0.1; done";
 
 pub(crate) fn a_job_runs_to_its_end_and_its_lines_are_shown(engine: &Engine) {
     let name = engine.name("job");
@@ -205,6 +205,72 @@ pub(crate) fn ctrl_c_leaves_a_pod_that_was_there_before(engine: &Engine) {
     let (code, lines) = berth.end();
     assert_eq!(code, Some(130), "{lines:?}");
     assert_eq!(engine.ids(&name), before);
+}
+
+pub(crate) fn ctrl_c_leaves_a_pod_that_was_there_and_had_ended(engine: &Engine) {
+    let (crashed, finished, mine) = (
+        engine.name("crashed"),
+        engine.name("finished"),
+        engine.name("mine"),
+    );
+    let _cleanup = [&crashed, &finished, &mine].map(|name| Cleanup(engine, name.clone()));
+    let crashes = manifest(&crashed, "OnFailure", 1, &[("a", "exit 1")]);
+    let ends = manifest(&finished, "Never", 1, &[("a", "true")]);
+    assert_eq!(engine.run_manifest(&[], &ends).code, Some(0));
+    // Left alone between two restarts: what is there does not run.
+    let mut berth = Foreground::run(engine, &[], &crashes);
+    berth.until("trying again");
+    berth.signal(Signal::KILL);
+    drop(berth);
+    let serves = manifest(&mine, "Always", 1, &[("a", SERVE)]);
+    let mut berth = Foreground::run(engine, &[], &[crashes, ends, serves].join("\n---\n"));
+    berth.until(&format!("pod {mine}: started container a"));
+    berth.signal(Signal::INT);
+    let (code, lines) = berth.end();
+    assert_eq!(code, Some(130), "{lines:?}");
+    assert!(engine.pod(&crashed).is_some(), "{lines:?}");
+    assert!(engine.pod(&finished).is_some(), "{lines:?}");
+    assert_eq!(engine.pod(&mine), None, "{lines:?}");
+}
+
+pub(crate) fn ctrl_c_removes_a_pod_of_the_run_that_has_finished(engine: &Engine) {
+    let (job, web) = (engine.name("job"), engine.name("web"));
+    let _cleanup = [&job, &web].map(|name| Cleanup(engine, name.clone()));
+    let both = format!(
+        "{}\n---\n{}",
+        manifest(&job, "Never", 1, &[("a", "true")]),
+        manifest(&web, "Always", 1, &[("a", SERVE)])
+    );
+    let mut berth = Foreground::run(engine, &[], &both);
+    berth.until("exit code 0 (Completed)");
+    // Its worker ends once the sandbox has stopped.
+    while engine.pod(&job).unwrap()["status"]["phase"] != "Succeeded" {}
+    berth.signal(Signal::INT);
+    let (code, lines) = berth.end();
+    assert_eq!(code, Some(130), "{lines:?}");
+    assert_eq!(engine.pod(&job), None, "{lines:?}");
+    assert_eq!(engine.pod(&web), None, "{lines:?}");
+}
+
+pub(crate) fn a_pod_that_is_deleted_elsewhere_is_not_made_again(engine: &Engine) {
+    let name = engine.name("elsewhere");
+    let _cleanup = Cleanup(engine, name.clone());
+    for flags in [&[][..], &["--force"]] {
+        let mut berth =
+            Foreground::run(engine, &[], &manifest(&name, "Always", 5, &[("a", SERVE)]));
+        berth.until("started container a");
+        let deleted = engine.run(&[&["delete", "pod", &name], flags].concat());
+        assert_eq!(deleted.code, Some(0), "{deleted:?}");
+        let (code, lines) = berth.end();
+        assert_eq!(code, Some(1), "{lines:?}");
+        assert!(
+            lines
+                .iter()
+                .any(|line| line.contains("somebody else removed it")),
+            "{lines:?}"
+        );
+        assert_eq!(engine.pod(&name), None, "{lines:?}");
+    }
 }
 
 pub(crate) fn rm_removes_a_finished_pod(engine: &Engine) {

@@ -18,6 +18,7 @@ use crate::history::{self, History};
 use crate::notice::What;
 use crate::observed::{self, Instance, Observed, State};
 use crate::pod::{Pod, VolumeSource};
+use crate::ran::Ran;
 use crate::status::{self, ContainerState};
 use crate::{translate, volume};
 
@@ -45,6 +46,9 @@ pub(super) struct Worker {
     /// What has been told of each instance.
     told: BTreeMap<observed::ContainerId, State>,
     looked: bool,
+    ran: Ran,
+    /// Whether somebody else has removed the pod.
+    removed_elsewhere: bool,
     /// Until when something waits, as told last.
     waiting: Option<SystemTime>,
 }
@@ -75,15 +79,20 @@ impl Worker {
             observed: Observed::default(),
             told: BTreeMap::new(),
             looked: false,
+            ran: Ran::default(),
+            removed_elsewhere: false,
             waiting: None,
         }
     }
 
     pub(super) async fn run(mut self) -> Outcome {
         self.look().await;
+        let mut fresh = true;
         loop {
             let now = SystemTime::now();
-            let removal = *self.removal.borrow_and_update();
+            let ordered = *self.removal.borrow_and_update();
+            // What was made after the others went has to go, too.
+            let removal = ordered.or(self.removed_elsewhere.then_some(None));
             let wanted = match removal {
                 Some(seconds) => {
                     let seconds = seconds.unwrap_or(self.pod.spec.termination_grace_period_seconds);
@@ -95,9 +104,16 @@ impl Worker {
             };
             let step = decide(wanted, &self.observed, &self.history, now);
             tracing::debug!(pod = %self.pod.metadata.name, ?step, "next step");
+            if step == Step::Gone && !fresh {
+                // Somebody else may have made something while what was known was removed.
+                self.look().await;
+                fresh = true;
+                continue;
+            }
             let next = match step {
-                // A shorter grace must not wait for the longer one; the engine bears being asked twice.
-                Step::StopContainers { .. } => {
+                // A shorter grace must not wait for the longer one; the engine bears being asked twice. A pull that nobody waits for any
+                // more ends with the call.
+                Step::StopContainers { .. } | Step::PullImage { .. } => {
                     let mut removals = self.removal.clone();
                     tokio::select! {
                         next = self.perform(&step) => next,
@@ -106,6 +122,7 @@ impl Worker {
                 }
                 _ => self.perform(&step).await,
             };
+            fresh = !matches!(next, Next::Decide);
             match next {
                 Next::Decide => {}
                 Next::Look => self.look().await,
@@ -148,8 +165,18 @@ impl Worker {
             tokio::time::sleep(pause).await;
             pause = (pause * 2).min(LAST_PAUSE);
         }
+        if !self.looked {
+            let there = !self.observed.is_empty();
+            self.tell(What::Looked { there }).await;
+        }
         self.tell_changes().await;
         self.looked = true;
+        let removed = self.ran.look(&self.pod, &self.observed);
+        let is_ordered = self.removal.borrow().is_some();
+        if removed && !is_ordered && !self.removed_elsewhere {
+            self.removed_elsewhere = true;
+            self.tell(What::RemovedElsewhere).await;
+        }
     }
 
     /// Tells what has become of the containers since the last time.
@@ -299,6 +326,7 @@ impl Worker {
                 if look {
                     return Next::Look;
                 }
+                self.ran.step(&self.pod, step, &self.observed);
                 self.tell_changes().await;
                 Next::Decide
             }
@@ -379,6 +407,14 @@ impl Worker {
 
     async fn create_sandbox(&mut self, attempt: u32, hash: &str) -> Result<Done, Failed> {
         let image = self.shared.options.sandbox_image.as_deref();
+        if let Some(image) = image {
+            // Making a sandbox pulls what is missing, too, but has to be waited for then.
+            let mut removals = self.removal.clone();
+            tokio::select! {
+                provided = self.provide(image) => provided?,
+                _ = removals.changed() => return Ok(Done::LOOK),
+            }
+        }
         let resolver = match self.host().await?.is_local {
             true => std::fs::read_to_string("/etc/resolv.conf").ok(),
             false => None,
@@ -394,7 +430,11 @@ impl Worker {
         let mut seen = translate::observed(&[berth_pod::observe::Observed::Sandbox(sandbox)]);
         self.observed.sandboxes.append(&mut seen.sandboxes);
         self.tell(What::SandboxStarted { ip }).await;
-        Ok(Done::DONE)
+        // Of a pod that has run, this may have been made just after somebody else removed the rest.
+        Ok(Done {
+            look: !self.ran.is_empty(),
+            ..Done::DONE
+        })
     }
 
     async fn stop_sandbox(&mut self, id: &observed::SandboxId) -> Result<Done, Failed> {
@@ -415,17 +455,36 @@ impl Worker {
     }
 
     async fn inspect_image(&mut self, image: &str) -> Result<Done, Failed> {
-        let reference = image.parse().map_err(berth_pod::Error::from)?;
-        let images = self.shared.runtime.images();
-        let found = images.status(&reference).await;
-        let present = found.map_err(berth_pod::Error::from)?.is_some();
+        let present = self.is_present(image).await?;
         Ok(Done {
             outcome: history::Outcome::Image { present },
             look: false,
         })
     }
 
+    async fn is_present(&self, image: &str) -> Result<bool, Failed> {
+        let reference = image.parse().map_err(berth_pod::Error::from)?;
+        let images = self.shared.runtime.images();
+        let found = images.status(&reference).await;
+        Ok(found.map_err(berth_pod::Error::from)?.is_some())
+    }
+
+    /// Pulls an image that the engine lacks.
+    async fn provide(&self, image: &str) -> Result<(), Failed> {
+        if self.is_present(image).await? {
+            return Ok(());
+        }
+        self.pull(image).await
+    }
+
     async fn pull_image(&mut self, container: &str, image: &str) -> Result<Done, Failed> {
+        self.pull(image).await?;
+        tracing::debug!(%container, %image, "pulled");
+        Ok(Done::DONE)
+    }
+
+    /// Dropping the future ends the pull.
+    async fn pull(&self, image: &str) -> Result<(), Failed> {
         self.tell(What::Pulling {
             image: image.to_owned(),
         })
@@ -464,13 +523,12 @@ impl Worker {
         let images = self.shared.runtime.images();
         let pulled = images.pull(request, notices).await;
         pulled.map_err(berth_pod::Error::from)?;
-        tracing::debug!(%container, %image, "pulled");
         self.tell(What::Pulled {
             image: image.to_owned(),
             took: begun.elapsed(),
         })
         .await;
-        Ok(Done::DONE)
+        Ok(())
     }
 
     async fn create_container(

@@ -1,0 +1,94 @@
+//! `berth run` on an engine that does not do as it should.
+
+use berth_fake_engine::{
+    FakeEngine, Fault, FaultKind, Operation, RegistryAnswer, RegistryBehaviour, Server,
+};
+use rustix::process::Signal;
+
+use crate::engine::{Engine, Foreground, IMAGE};
+use crate::scenarios::{SERVE, manifest};
+
+/// A fake engine in this process, where a test can get at it.
+struct Fake {
+    fake: FakeEngine,
+    engine: Engine,
+    _server: Server,
+    _directory: tempfile::TempDir,
+    _runtime: tokio::runtime::Runtime,
+}
+
+impl Fake {
+    fn start() -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .unwrap();
+        let fake = FakeEngine::builder().build().unwrap();
+        let directory = tempfile::tempdir().unwrap();
+        let socket = directory.path().join("engine.sock");
+        let server = {
+            let _inside = runtime.enter();
+            fake.serve_unix(&socket).unwrap()
+        };
+        Self {
+            fake,
+            engine: Engine::at(format!("unix://{}", socket.display())),
+            _server: server,
+            _directory: directory,
+            _runtime: runtime,
+        }
+    }
+
+    /// Interrupts once, and waits for the end.
+    fn interrupt(&self, berth: Foreground) -> Vec<String> {
+        berth.signal(Signal::INT);
+        let (code, lines) = berth.end();
+        assert_eq!(code, Some(130), "{lines:?}");
+        lines
+    }
+}
+
+#[test]
+fn ctrl_c_ends_a_pull() {
+    for (image, flags) in [
+        (IMAGE, &[][..]),
+        (
+            "registry.local/pause:1",
+            &["--pod-infra-container-image", "registry.local/pause:1"],
+        ),
+    ] {
+        let fake = Fake::start();
+        fake.fake
+            .set_registry(RegistryBehaviour::default().rule(image, RegistryAnswer::StallMidway));
+        let pod = manifest("pulls", "Always", 5, &[("a", SERVE)]);
+        let mut berth = Foreground::run(&fake.engine, flags, &pod);
+        berth.until(&format!("pulling image {image}"));
+        let lines = fake.interrupt(berth);
+        assert!(
+            lines.iter().any(|line| line.contains("removed")),
+            "{lines:?}"
+        );
+        assert_eq!(fake.engine.pod("pulls"), None);
+    }
+}
+
+#[test]
+fn ctrl_c_leaves_pods_that_have_not_been_looked_at() {
+    let fake = Fake::start();
+    let pod = manifest("there", "Always", 5, &[("a", SERVE)]);
+    assert_eq!(fake.engine.run_manifest(&["-d"], &pod).code, Some(0));
+    let before = fake.engine.ids("there");
+    fake.fake.add_fault(Fault::on(
+        Operation::ListContainers,
+        FaultKind::Error {
+            status: 500,
+            message: "not now".to_owned(),
+        },
+    ));
+    let mut berth = Foreground::run(&fake.engine, &[], &pod);
+    berth.until("not now");
+    fake.interrupt(berth);
+    fake.fake.clear_faults();
+    assert_eq!(fake.engine.ids("there"), before);
+}
