@@ -35,7 +35,8 @@ Exit codes:
   3  the pod or container was not found
   4  a deadline passed
   5  the engine cannot be reached
-  `berth exec` ends with the exit code of the command it ran.";
+  130  run or delete was interrupted
+  `berth exec` ends with the exit code of the command it ran, or 128 + n when signal n ended either.";
 
 #[derive(Debug, Args)]
 pub(crate) struct EngineArgs {
@@ -306,8 +307,8 @@ pub(crate) struct DeleteArgs {
     #[arg(long, conflicts_with = "grace_period")]
     pub(crate) now: bool,
 
-    /// Kill the containers at once.
-    #[arg(long, conflicts_with_all = ["grace_period", "now"])]
+    /// Kill the containers at once; --grace-period=0 may stand beside it.
+    #[arg(long, conflicts_with = "now")]
     pub(crate) force: bool,
 
     /// A pod that is not there is no error.

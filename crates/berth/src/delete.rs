@@ -17,6 +17,12 @@ use crate::{engine, get, manifests, output};
 const NOW: u32 = 1;
 
 pub(crate) async fn delete(engine: &EngineArgs, args: &DeleteArgs) -> Result<(), Failure> {
+    if args.force && args.grace_period.is_some_and(|seconds| seconds > 0) {
+        return Err(Failure::new(
+            Code::Usage,
+            "--force and --grace-period greater than 0 cannot be specified together",
+        ));
+    }
     let wanted = wanted(args)?;
     let runtime = Arc::new(Runtime::new(engine::connect(engine).await?));
     let mut there = get::by_pod(runtime.observe(None).await?);

@@ -49,7 +49,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
     let mut screen = Screen::new(&pods);
     let restarting = pods
         .iter()
-        .any(|pod| pod.spec.restart_policy == RestartPolicy::Always);
+        .any(|pod| pod.spec.restart_policy != RestartPolicy::Never);
     for pod in pods {
         workers.run(pod);
     }

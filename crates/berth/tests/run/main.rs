@@ -35,6 +35,7 @@ on_both! {
     a_job_runs_to_its_end_and_its_lines_are_shown,
     a_job_that_fails_is_told_by_the_exit_code,
     a_second_run_changes_nothing,
+    a_detached_run_says_that_nothing_restarts_what_should_be,
     only_the_container_that_changed_is_started_again,
     a_bad_manifest_starts_nothing_and_says_where,
     an_unsupported_field_is_refused_by_name_or_warned_about,
@@ -77,6 +78,8 @@ fn a_bad_command_line_is_a_usage_error() {
         &["run"][..],
         &["get", "nodes"],
         &["delete", "pod"],
+        &["delete", "pod", "x", "--force", "--grace-period=5"],
+        &["delete", "pod", "x", "--now", "--grace-period=0"],
         &["--docker-endpoint", "ssh://x", "get", "pods"],
         &["frobnicate"],
     ] {

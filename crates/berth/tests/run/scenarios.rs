@@ -85,6 +85,20 @@ pub(crate) fn a_second_run_changes_nothing(engine: &Engine) {
     assert_eq!(engine.ids(&name), before);
 }
 
+pub(crate) fn a_detached_run_says_that_nothing_restarts_what_should_be(engine: &Engine) {
+    for (policy, restarts) in [("Always", true), ("OnFailure", true), ("Never", false)] {
+        let name = engine.name(&format!("detached-{}", policy.to_lowercase()));
+        let _cleanup = Cleanup(engine, name.clone());
+        let ran = engine.run_manifest(&["-d"], &manifest(&name, policy, 1, &[("a", SERVE)]));
+        assert_eq!(ran.code, Some(0), "{ran:?}");
+        assert_eq!(
+            ran.err.contains("nothing restarts them"),
+            restarts,
+            "{policy}: {ran:?}"
+        );
+    }
+}
+
 pub(crate) fn only_the_container_that_changed_is_started_again(engine: &Engine) {
     let name = engine.name("changed");
     let _cleanup = Cleanup(engine, name.clone());
@@ -255,7 +269,12 @@ pub(crate) fn ctrl_c_removes_a_pod_of_the_run_that_has_finished(engine: &Engine)
 pub(crate) fn a_pod_that_is_deleted_elsewhere_is_not_made_again(engine: &Engine) {
     let name = engine.name("elsewhere");
     let _cleanup = Cleanup(engine, name.clone());
-    for flags in [&[][..], &["--force"]] {
+    for flags in [
+        &[][..],
+        &["--force"],
+        &["--force", "--grace-period=0"],
+        &["--grace-period=1"],
+    ] {
         let mut berth =
             Foreground::run(engine, &[], &manifest(&name, "Always", 5, &[("a", SERVE)]));
         berth.until("started container a");
