@@ -165,7 +165,10 @@ impl Pull {
             limit.stuck_after
         };
         loop {
-            let deadline = self.last_change + allowance;
+            // A limit beyond the end of time is none.
+            let Some(deadline) = self.last_change.checked_add(allowance) else {
+                return Poll::Pending;
+            };
             if limit.timer.deadline() != deadline {
                 limit.timer.as_mut().reset(deadline);
             }

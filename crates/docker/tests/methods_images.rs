@@ -335,10 +335,16 @@ async fn a_pull_without_progress_is_stuck_and_says_where() {
 
 #[tokio::test(start_paused = true)]
 async fn a_pull_without_a_limit_is_never_stuck() {
-    for head in [Vec::new(), open_chunks("", &[])] {
+    // A limit beyond the end of time is none.
+    for (head, stuck_after) in [
+        (Vec::new(), None),
+        (open_chunks("", &[]), None),
+        (Vec::new(), Some(Duration::MAX)),
+        (open_chunks("", &[]), Some(Duration::MAX)),
+    ] {
         let engine = Scripted::new("1.44", [Answer::SayAndHang(head)]);
         let options = PullImage {
-            stuck_after: None,
+            stuck_after,
             ..Default::default()
         };
         let pull = async { engine.docker.pull_image("a", options).await?.wait().await };

@@ -66,16 +66,37 @@ impl Idle {
             .timer
             .get_or_insert_with(|| Box::pin(tokio::time::sleep(limit)));
         if std::mem::take(&mut self.stale) {
-            timer.as_mut().reset(Instant::now() + limit);
+            // A limit beyond the end of time is none.
+            let Some(end) = Instant::now().checked_add(limit) else {
+                self.limit = None;
+                return Poll::Pending;
+            };
+            timer.as_mut().reset(end);
         }
         loop {
             ready!(timer.as_mut().poll(cx));
-            match &self.other {
-                Some(other) if *other.last() + limit > Instant::now() => {
-                    timer.as_mut().reset(*other.last() + limit)
-                }
+            let other = self.other.as_ref();
+            match other.and_then(|other| other.last().checked_add(limit)) {
+                Some(end) if end > Instant::now() => timer.as_mut().reset(end),
                 _ => return Poll::Ready(limit),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_limit_beyond_the_end_of_time_is_none() {
+        let mut idle = Idle::new(Some(Duration::MAX));
+        let other = idle.share();
+        for _ in 0..2 {
+            let expired = std::future::poll_fn(|cx| Poll::Ready(idle.poll_expired(cx))).await;
+            assert!(expired.is_pending());
+            idle.moved();
+        }
+        drop(other);
     }
 }

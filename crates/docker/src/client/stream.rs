@@ -443,6 +443,8 @@ impl<T: DeserializeOwned> JsonStream<T> {
                     })));
                 }
                 Ok(None) if self.ended => return Poll::Ready(None),
+                // Nothing but separators: they may go on for ever, to keep the connection alive.
+                Ok(None) if !self.splitter.has_begun() => self.held.clear(),
                 Ok(None) => {}
                 Err(error) => {
                     self.held.clear();

@@ -82,6 +82,11 @@ impl Splitter {
         Ok(None)
     }
 
+    /// Whether a value has begun. Otherwise what [`next`](Self::next) saw was separators alone, and the caller may drop them.
+    pub fn has_begun(&self) -> bool {
+        self.started
+    }
+
     /// What is left when the stream has ended: nothing, or a last bare word (`null`, a number) that only the end completes.
     ///
     /// # Errors
@@ -154,6 +159,20 @@ mod tests {
         assert_eq!(split(&[text.as_bytes()]).unwrap(), expected);
         let bytes: Vec<&[u8]> = text.as_bytes().chunks(1).collect();
         assert_eq!(split(&bytes).unwrap(), expected);
+    }
+
+    #[test]
+    fn separators_that_go_on_for_ever_need_not_be_kept() {
+        let mut splitter = Splitter::default();
+        for _ in 0..3 {
+            assert_eq!(splitter.next(b"\n \r\n\x1e").unwrap(), None);
+            assert!(!splitter.has_begun());
+        }
+        assert_eq!(splitter.next(b"\n{\"a\":").unwrap(), None);
+        assert!(splitter.has_begun());
+        let piece = splitter.next(b"\n{\"a\":1}").unwrap();
+        assert_eq!(piece, Some(Piece { skip: 1, len: 7 }));
+        assert!(!splitter.has_begun());
     }
 
     #[test]

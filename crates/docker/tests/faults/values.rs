@@ -87,6 +87,29 @@ fn a_value_that_is_no_json_is_an_error_item_and_the_stream_goes_on() {
 }
 
 #[test]
+fn a_value_comes_after_a_million_newlines_that_keep_the_connection_alive() {
+    in_memory(async {
+        let server = Server::memory(move |mut peer: Peer| async move {
+            peer.request().await;
+            peer.send(CHUNKED).await;
+            for _ in 0..1000 {
+                peer.send(chunk(vec![b'\n'; 1000])).await;
+            }
+            peer.send([chunk(b"{\"n\":1}".to_vec()), LAST_CHUNK.into()].concat())
+                .await;
+            peer.gone().await;
+        });
+        let docker = server.client();
+        let outcome = Call::Values.run(&docker, Deadline::Short).await;
+        assert_eq!(outcome.items, ["{\"n\":1}"]);
+        assert!(outcome.errors.is_empty(), "{outcome:?}");
+        at_rest(&docker, 0);
+        drop(docker);
+        server.finish().await;
+    });
+}
+
+#[test]
 fn a_stream_that_closes_what_it_never_opened_ends_with_an_error() {
     in_memory(async {
         for value in ["}", "]", "{\"a\":"] {
