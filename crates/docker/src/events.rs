@@ -42,6 +42,9 @@ pub struct EventsOptions {
     /// As of `docker events --filter`: `type`, `label`, `container`, `event`, …
     pub filters: Filters,
     /// Replay from this time on, in nanoseconds since 1970. `None` begins now, by the engine's clock.
+    ///
+    /// Of the past the engine has only its last 256 events, and none of before its own start. What it has forgotten of a time long ago is
+    /// missing without an [`EventItem::Gap`]: nothing tells whether there was anything.
     pub since_nanos: Option<i64>,
 }
 

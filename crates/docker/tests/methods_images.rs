@@ -334,6 +334,29 @@ async fn a_pull_without_progress_is_stuck_and_says_where() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_prune_may_take_as_long_as_other_work() {
+    for what in ["containers", "images", "networks", "volumes", "build"] {
+        let engine = Scripted::new("1.44", [Answer::SayAndHang(Vec::new())]);
+        let docker = &engine.docker;
+        docker.api_version().await.expect("a version");
+        let began = tokio::time::Instant::now();
+        let all = Filters::new();
+        let pruned = match what {
+            "containers" => docker.prune_containers(&all).await.map(drop),
+            "images" => docker.prune_images(&all).await.map(drop),
+            "networks" => docker.prune_networks(&all).await.map(drop),
+            "volumes" => docker.prune_volumes(&all).await.map(drop),
+            _ => docker
+                .prune_build_cache(&Default::default())
+                .await
+                .map(drop),
+        };
+        assert!(pruned.expect_err(what).is_timeout(), "{what}");
+        assert_eq!(began.elapsed().as_secs(), 600, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pull_without_a_limit_is_never_stuck() {
     // A limit beyond the end of time is none.
     for (head, stuck_after) in [

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Gate, about, flag};
+use super::{Gate, WORK, about, flag};
 use crate::client::{ByteStream, Docker, JsonStream};
 use crate::error::Error;
 use crate::model::{
@@ -559,8 +559,8 @@ impl Docker {
 
     /// Removes every container that does not run and matches (`until`, `label`).
     ///
-    /// `POST /containers/prune`. Deadline: short. Dropping the future does not undo it: the Engine stops after the
-    /// container it is removing.
+    /// `POST /containers/prune`. Deadline: 10 minutes without an answer. Dropping the future does not
+    /// undo it: the Engine stops after the container it is removing.
     ///
     /// # Errors
     /// 409 when another prune is under way.
@@ -570,7 +570,11 @@ impl Docker {
             Method::Post,
             "/containers/prune",
         );
-        self.send_json(request.query_some("filters", filters.to_query()))
-            .await
+        self.send_json(
+            request
+                .query_some("filters", filters.to_query())
+                .deadline(WORK),
+        )
+        .await
     }
 }

@@ -1,8 +1,6 @@
 //! Images: list, inspect, history, names, removal, and moving them as archives. Pulling is in [`crate::pull`].
 
-use std::time::Duration;
-
-use super::{Gate, ProgressStream, about_image, flag};
+use super::{Gate, ProgressStream, WORK, about_image, flag};
 use crate::auth::Credentials;
 use crate::client::{ByteStream, Docker};
 use crate::error::Error;
@@ -11,11 +9,7 @@ use crate::model::{
     PruneImages,
 };
 use crate::pull::split_reference;
-use crate::request::{Body, Deadline, Method, Operation, Request};
-
-/// The longest silence of save, load, import and push. The Engine packs or unpacks whole images in a temporary folder
-/// before it answers, and waits without a word while a registry stores a layer.
-const WORK_IDLE: Duration = Duration::from_secs(600);
+use crate::request::{Body, Method, Operation, Request};
 
 /// What [`Docker::list_images`] lists.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -168,9 +162,7 @@ impl Docker {
             .query("quiet", 1)
             .header("Content-Type", "application/x-tar")
             .body(archive)
-            .deadline(Deadline::Stream {
-                idle: Some(WORK_IDLE),
-            });
+            .deadline(WORK);
         let mut progress = ProgressStream::new(self.send_stream(request).await?);
         let mut loaded = LoadedImages::default();
         while let Some(message) = progress.next().await {
@@ -206,10 +198,7 @@ impl Docker {
         for image in images {
             request = request.query("names", image);
         }
-        self.send_stream(request.deadline(Deadline::Stream {
-            idle: Some(WORK_IDLE),
-        }))
-        .await
+        self.send_stream(request.deadline(WORK)).await
     }
 
     /// Makes an image of one layer out of a tar archive of its files (plain or compressed), and gives its id.
@@ -240,9 +229,7 @@ impl Docker {
             .query_some("platform", options.platform.as_deref())
             .header("Content-Type", "application/x-tar")
             .body(files)
-            .deadline(Deadline::Stream {
-                idle: Some(WORK_IDLE),
-            });
+            .deadline(WORK);
         let mut progress = ProgressStream::new(self.send_stream(request).await?);
         let mut id = String::new();
         while let Some(message) = progress.next().await {
@@ -289,24 +276,26 @@ impl Docker {
             .about(reference)
             .query("tag", tag)
             .header("X-Registry-Auth", auth)
-            .deadline(Deadline::Stream {
-                idle: Some(WORK_IDLE),
-            });
+            .deadline(WORK);
         Ok(ProgressStream::new(self.send_stream(request).await?))
     }
 
     /// Removes images that no container uses and that match: the nameless ones, or all when the filter `dangling` is
     /// `false`.
     ///
-    /// `POST /images/prune`. Deadline: short. Dropping the future does not undo it: the Engine stops after the image it
-    /// is removing.
+    /// `POST /images/prune`. Deadline: 10 minutes without an answer. Dropping the future does not undo
+    /// it: the Engine stops after the image it is removing.
     ///
     /// # Errors
     /// 409 when another prune is under way.
     pub async fn prune_images(&self, filters: &Filters) -> Result<PruneImages, Error> {
         let request = Request::new(Operation::PRUNE_IMAGES, Method::Post, "/images/prune");
-        self.send_json(request.query_some("filters", filters.to_query()))
-            .await
+        self.send_json(
+            request
+                .query_some("filters", filters.to_query())
+                .deadline(WORK),
+        )
+        .await
     }
 
     /// What the registry says of an image: its digest and platforms. Nothing is pulled.

@@ -13,11 +13,21 @@
 //!
 //! Refuses to know connections and bytes; those are the client's.
 
+use std::time::Duration;
+
 use crate::client::{Docker, FrameStream, UpgradedWriter};
 use crate::error::Error;
 use crate::model::lenient::{Decoded, Lenient};
-use crate::request::{Method, Operation, Request, image_path, segment};
+use crate::request::{Deadline, Method, Operation, Request, image_path, segment};
 use crate::version::ApiVersion;
+
+/// The deadline of work that takes as long as there is something to do: 10 minutes without a byte in either direction.
+///
+/// Of save, load, import and push: the Engine packs or unpacks whole images in a temporary folder before it answers, and waits
+/// without a word while a registry stores a layer. Of prunes: it answers when everything is removed, and stops when nobody waits.
+const WORK: Deadline = Deadline::Stream {
+    idle: Some(Duration::from_secs(600)),
+};
 
 mod archive;
 mod containers;

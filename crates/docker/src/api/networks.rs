@@ -2,7 +2,7 @@
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
-use super::{Gate, about};
+use super::{Gate, WORK, about};
 use crate::client::Docker;
 use crate::error::Error;
 use crate::model::{
@@ -152,13 +152,17 @@ impl Docker {
 
     /// Removes every network that no container is in and that matches (`until`, `label`).
     ///
-    /// `POST /networks/prune`. Deadline: short. Dropping the future does not undo it.
+    /// `POST /networks/prune`. Deadline: 10 minutes without an answer. Dropping the future does not undo it.
     ///
     /// # Errors
     /// 409 when another prune is under way.
     pub async fn prune_networks(&self, filters: &Filters) -> Result<PruneNetworks, Error> {
         let request = Request::new(Operation::PRUNE_NETWORKS, Method::Post, "/networks/prune");
-        self.send_json(request.query_some("filters", filters.to_query()))
-            .await
+        self.send_json(
+            request
+                .query_some("filters", filters.to_query())
+                .deadline(WORK),
+        )
+        .await
     }
 }

@@ -1,6 +1,6 @@
 //! The Engine itself: ping, version, info, disk use, registry log-in, build cache.
 
-use super::{Gate, flag};
+use super::{Gate, WORK, flag};
 use crate::auth::Credentials;
 use crate::client::Docker;
 use crate::error::Error;
@@ -133,7 +133,7 @@ impl Docker {
 
     /// Removes build caches.
     ///
-    /// `POST /build/prune`. Deadline: short. Dropping the future does not undo it.
+    /// `POST /build/prune`. Deadline: 10 minutes without an answer. Dropping the future does not undo it.
     ///
     /// # Errors
     /// As any call.
@@ -143,7 +143,8 @@ impl Docker {
     ) -> Result<PruneBuildCache, Error> {
         let request = Request::new(Operation::PRUNE_BUILD_CACHE, Method::Post, "/build/prune")
             .query_some("all", flag(options.all))
-            .query_some("filters", options.filters.to_query());
+            .query_some("filters", options.filters.to_query())
+            .deadline(WORK);
         self.send_json(request).await
     }
 }

@@ -1,6 +1,6 @@
 //! Volumes.
 
-use super::{about, flag};
+use super::{WORK, about, flag};
 use crate::client::Docker;
 use crate::error::Error;
 use crate::model::{CreateVolume, Filters, PruneVolumes, Volume, VolumeList};
@@ -75,13 +75,17 @@ impl Docker {
     /// From API 1.42 on only anonymous ones, unless the filter `all` is `true`; **older engines remove named ones too**
     /// and don't know that filter.
     ///
-    /// `POST /volumes/prune`. Deadline: short. Dropping the future does not undo it.
+    /// `POST /volumes/prune`. Deadline: 10 minutes without an answer. Dropping the future does not undo it.
     ///
     /// # Errors
     /// 409 when another prune is under way; 400 for a filter that the Engine does not know.
     pub async fn prune_volumes(&self, filters: &Filters) -> Result<PruneVolumes, Error> {
         let request = Request::new(Operation::PRUNE_VOLUMES, Method::Post, "/volumes/prune");
-        self.send_json(request.query_some("filters", filters.to_query()))
-            .await
+        self.send_json(
+            request
+                .query_some("filters", filters.to_query())
+                .deadline(WORK),
+        )
+        .await
     }
 }

@@ -95,7 +95,7 @@ fn a_value_comes_after_a_million_newlines_that_keep_the_connection_alive() {
             for _ in 0..1000 {
                 peer.send(chunk(vec![b'\n'; 1000])).await;
             }
-            peer.send([chunk(b"{\"n\":1}".to_vec()), LAST_CHUNK.into()].concat())
+            peer.send([chunk(b"{\"n\":1}"), LAST_CHUNK.into()].concat())
                 .await;
             peer.gone().await;
         });
