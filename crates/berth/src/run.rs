@@ -3,14 +3,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use berth_docker::api::LogsOptions;
-use berth_docker::{Docker, Line};
+use berth_docker::Docker;
 use berth_kubelet::manifest::Validate;
 use berth_kubelet::notice::{Notice, What};
 use berth_kubelet::pod::RestartPolicy;
 use berth_kubelet::worker::{Options, Outcome, PodWorkers, Report};
 use berth_pod::Runtime;
-use berth_pod::spec::ContainerId;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 
@@ -18,15 +16,10 @@ use crate::cli::{self, EngineArgs, RunArgs};
 use crate::exit::{Code, Failure};
 use crate::{engine, manifests};
 
+mod log;
 mod screen;
 
-use screen::Screen;
-
-/// The longest line of a log that is printed in one piece, in bytes. Engines cut at 16 KiB already.
-const MAX_LINE: usize = 64 * 1024;
-
-/// How many lines wait for a slow terminal before the engine has to.
-const LINES: usize = 256;
+use screen::{Printer, Screen};
 
 /// What a shell makes of a program that was ended by Ctrl-C: 128 + SIGINT.
 const INTERRUPTED: u8 = 130;
@@ -57,7 +50,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
         return detach(workers, notices, screen, restarting).await;
     }
 
-    let mut logs = Logs::new(docker);
+    let mut logs = Logs::new(docker, screen.printer()?);
     let mut outcomes: BTreeMap<String, Outcome> = BTreeMap::new();
     let mut interrupts = 0u32;
     // Whether there was something of a pod before us, once that is known. What was there is not ours to remove.
@@ -99,7 +92,6 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
             Some(notice) = notices.recv() => {
                 heard(&notice, &mut there, &mut logs, &mut screen);
             }
-            Some((label, line)) = logs.lines.recv() => screen.line(&label, &line),
             Some((uid, report)) = workers.next() => {
                 if let Report::Ended(outcome) = report {
                     outcomes.insert(uid.clone(), outcome);
@@ -114,7 +106,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
             break;
         }
     }
-    logs.finish(&mut screen).await;
+    logs.finish().await;
     while let Ok(notice) = notices.try_recv() {
         screen.show(&notice);
     }
@@ -204,18 +196,15 @@ async fn detach(
 struct Logs {
     docker: Docker,
     tasks: JoinSet<()>,
-    sender: mpsc::Sender<(String, Line)>,
-    lines: mpsc::Receiver<(String, Line)>,
+    printer: Printer,
 }
 
 impl Logs {
-    fn new(docker: Docker) -> Self {
-        let (sender, lines) = mpsc::channel(LINES);
+    fn new(docker: Docker, printer: Printer) -> Self {
         Self {
             docker,
             tasks: JoinSet::new(),
-            sender,
-            lines,
+            printer,
         }
     }
 
@@ -227,58 +216,21 @@ impl Logs {
             _ => return,
         };
         let label = screen::label(&notice.pod, container);
-        self.tasks.spawn(follow(
+        self.tasks.spawn(log::follow(
             self.docker.clone(),
             id.clone(),
             tail,
             label,
-            self.sender.clone(),
+            self.printer.lines.clone(),
         ));
         while self.tasks.try_join_next().is_some() {}
     }
 
-    /// Prints what is still under way.
-    async fn finish(mut self, screen: &mut Screen) {
-        drop(self.sender);
-        let deadline = tokio::time::Instant::now() + LAST_LINES;
-        while let Ok(Some((label, line))) =
-            tokio::time::timeout_at(deadline, self.lines.recv()).await
-        {
-            screen.line(&label, &line);
-        }
-    }
-}
-
-async fn follow(
-    docker: Docker,
-    id: ContainerId,
-    tail: Option<u64>,
-    label: String,
-    sender: mpsc::Sender<(String, Line)>,
-) {
-    let options = LogsOptions {
-        stdout: true,
-        stderr: true,
-        follow: true,
-        tail,
-        ..Default::default()
-    };
-    let mut lines = match docker.logs(id.as_str(), &options).await {
-        Ok(frames) => frames.lines(MAX_LINE),
-        Err(error) => {
-            tracing::warn!("the logs of {label} cannot be shown: {error}");
-            return;
-        }
-    };
-    while let Some(line) = lines.next().await {
-        match line {
-            Ok(line) => {
-                if sender.send((label.clone(), line)).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => tracing::warn!("the logs of {label}: {error}"),
-        }
+    /// Waits for what is still under way to be printed, unless nobody reads it.
+    async fn finish(self) {
+        let Printer { lines, ended } = self.printer;
+        drop(lines);
+        let _ = tokio::time::timeout(LAST_LINES, ended).await;
     }
 }
 

@@ -1,7 +1,7 @@
 //! What `berth run` prints: what happens on standard error, what containers write on standard output.
 
 use std::collections::HashMap;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::time::{Duration, SystemTime};
 
 use anstyle::Style;
@@ -9,12 +9,23 @@ use berth_docker::{Line, Source};
 use berth_kubelet::notice::{Notice, What};
 use berth_kubelet::pod::Pod;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+use tokio::sync::{mpsc, oneshot};
 
 use crate::output;
+
+/// How many lines wait for a slow reader before the engine has to.
+const LINES: usize = 256;
 
 /// The prefix of a container's lines.
 pub(super) fn label(pod: &str, container: &str) -> String {
     format!("{pod}/{container}")
+}
+
+/// Prints lines of containers, each with its label, as they are: what a container writes is its business.
+pub(super) struct Printer {
+    pub(super) lines: mpsc::Sender<(String, Line)>,
+    /// Ends once everything has been printed and nobody can send more.
+    pub(super) ended: oneshot::Receiver<()>,
 }
 
 pub(super) struct Screen {
@@ -64,25 +75,47 @@ impl Screen {
         self.bars.suspend(|| anstream::eprintln!("{text}"));
     }
 
-    /// A line of a container. A reader that has gone away is no reason to stop the pod.
-    pub(super) fn line(&self, label: &str, line: &Line) {
-        let style = self.styles.get(label).copied().unwrap_or_default();
-        let bar = if line.source == Source::Stderr {
-            '!'
+    /// Begins to print lines of containers, in a thread of their own: a reader that does not read holds up the logs and nothing else.
+    pub(super) fn printer(&self) -> io::Result<Printer> {
+        let stdout = io::stdout();
+        let is_styled = anstream::AutoStream::choice(&stdout) != anstream::ColorChoice::Never;
+        let styles = if is_styled {
+            self.styles.clone()
         } else {
-            '|'
+            HashMap::new()
         };
-        self.bars.suspend(|| {
-            let mut out = anstream::stdout().lock();
-            let _ = write!(
-                out,
-                "{style}{label:width$} {bar}{style:#} ",
-                width = self.width
-            );
-            let _ = out.write_all(&line.bytes);
-            let _ = out.write_all(b"\n");
-            let _ = out.flush();
-        });
+        let width = self.width;
+        // Progress is drawn over what is printed, where both go to the terminal.
+        let bars = (self.is_terminal && stdout.is_terminal()).then(|| self.bars.clone());
+        let (lines, mut receiver) = mpsc::channel::<(String, Line)>(LINES);
+        let (alive, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new()
+            .name("lines".to_owned())
+            .spawn(move || {
+                let _alive = alive;
+                let mut out = Vec::new();
+                while let Some((label, line)) = receiver.blocking_recv() {
+                    let style = styles.get(&label).copied().unwrap_or_default();
+                    let bar = if line.source == Source::Stderr {
+                        '!'
+                    } else {
+                        '|'
+                    };
+                    out.clear();
+                    // Writing to a vector cannot fail.
+                    let _ = write!(out, "{style}{label:width$} {bar}{style:#} ");
+                    out.extend_from_slice(&line.bytes);
+                    out.push(b'\n');
+                    // A reader that has gone away is no reason to stop the pod.
+                    let print = || drop(stdout.lock().write_all(&out));
+                    match &bars {
+                        Some(bars) => bars.suspend(print),
+                        None => print(),
+                    }
+                }
+                let _ = stdout.lock().flush();
+            })?;
+        Ok(Printer { lines, ended })
     }
 
     /// What a worker tells.

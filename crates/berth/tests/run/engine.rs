@@ -1,7 +1,7 @@
 //! An engine for a test, and the berth that is tried on it.
 
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, ChildStdout, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::RecvTimeoutError;
 use std::time::{Duration, Instant};
@@ -227,13 +227,18 @@ pub(crate) struct Foreground {
 
 impl Foreground {
     pub(crate) fn run(engine: &Engine, flags: &[&str], manifest: &str) -> Self {
+        Self::run_to(Stdio::null(), engine, flags, manifest)
+    }
+
+    /// The same with a standard output.
+    pub(crate) fn run_to(stdout: Stdio, engine: &Engine, flags: &[&str], manifest: &str) -> Self {
         let mut child = engine
             .berth()
             .arg("run")
             .args(flags)
             .arg("-")
             .stdin(Stdio::piped())
-            .stdout(Stdio::null())
+            .stdout(stdout)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();
@@ -256,6 +261,11 @@ impl Foreground {
             lines,
             seen: Vec::new(),
         }
+    }
+
+    /// Its standard output, if that is a pipe.
+    pub(crate) fn stdout(&mut self) -> ChildStdout {
+        self.child.stdout.take().unwrap()
     }
 
     /// Waits for a line with these words.

@@ -34,6 +34,8 @@ macro_rules! on_both {
 on_both! {
     a_job_runs_to_its_end_and_its_lines_are_shown,
     a_job_that_fails_is_told_by_the_exit_code,
+    what_a_container_writes_is_shown_as_it_is,
+    a_reader_that_does_not_read_holds_up_nothing_but_the_lines,
     a_second_run_changes_nothing,
     a_detached_run_says_that_nothing_restarts_what_should_be,
     only_the_container_that_changed_is_started_again,

@@ -1,7 +1,10 @@
 //! `berth run` on an engine that does not do as it should.
 
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
 use berth_fake_engine::{
-    FakeEngine, Fault, FaultKind, Operation, RegistryAnswer, RegistryBehaviour, Server,
+    FakeEngine, Fault, FaultKind, Operation, RegistryAnswer, RegistryBehaviour, Server, When,
 };
 use rustix::process::Signal;
 
@@ -91,4 +94,30 @@ fn ctrl_c_leaves_pods_that_have_not_been_looked_at() {
     fake.interrupt(berth);
     fake.fake.clear_faults();
     assert_eq!(fake.engine.ids("there"), before);
+}
+
+#[test]
+fn each_line_is_shown_once_though_the_log_is_cut() {
+    let fake = Fake::start();
+    fake.fake
+        .add_fault(Fault::on(Operation::Logs, FaultKind::TruncateBody(300)).when(When::First(2)));
+    let script = "trap 'exit 0' TERM; i=0; while [ $i -lt 30 ]; do echo out $i; echo err $i >&2; i=$((i+1)); done; \
+        while true; do sleep 0.1; done";
+    let pod = manifest("cut", "Always", 5, &[("a", script)]);
+    let mut berth = Foreground::run_to(Stdio::piped(), &fake.engine, &[], &pod);
+    let mut shown: Vec<String> = BufReader::new(berth.stdout())
+        .lines()
+        .map(Result::unwrap)
+        .take(60)
+        .collect();
+    let calls = fake.fake.calls().of(Operation::Logs);
+    let lines = fake.interrupt(berth);
+    assert_eq!(calls, 3, "{lines:?}");
+    let mut expected: Vec<String> = (0..30)
+        .flat_map(|i| [format!("cut/a | out {i}"), format!("cut/a ! err {i}")])
+        .collect();
+    // The outputs are two; their order among each other is nobody's.
+    shown.sort();
+    expected.sort();
+    assert_eq!(shown, expected, "{lines:?}");
 }

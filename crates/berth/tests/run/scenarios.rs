@@ -1,5 +1,6 @@
 //! What a user may expect of `berth run`, on any engine.
 
+use std::process::Stdio;
 use std::time::Instant;
 
 use rustix::process::Signal;
@@ -66,6 +67,46 @@ pub(crate) fn a_job_that_fails_is_told_by_the_exit_code(engine: &Engine) {
     assert_eq!(ran.code, Some(1), "{ran:?}");
     assert!(ran.err.contains("exit code 7 (Error)"), "{ran:?}");
     assert_eq!(engine.pod(&name).unwrap()["status"]["phase"], "Failed");
+}
+
+pub(crate) fn what_a_container_writes_is_shown_as_it_is(engine: &Engine) {
+    let name = engine.name("bytes");
+    let _cleanup = Cleanup(engine, name.clone());
+    let script = r"printf '\033[31mred\033[0m and \000 and \a\n2026-11-26T19:15:45Z is text\n'";
+    let ran = engine.run_manifest(&[], &manifest(&name, "Never", 1, &[("a", script)]));
+    assert_eq!(ran.code, Some(0), "{ran:?}");
+    let written = engine.run(&["logs", &name]).out;
+    assert!(
+        written.contains("\x1b[31mred\x1b[0m and \0 and \x07\n"),
+        "{written:?}"
+    );
+    let prefix = format!("{name}/a | ");
+    let shown: String = ran
+        .out
+        .split_inclusive('\n')
+        .map(|line| line.strip_prefix(&prefix).unwrap())
+        .collect();
+    assert_eq!(shown, written);
+}
+
+pub(crate) fn a_reader_that_does_not_read_holds_up_nothing_but_the_lines(engine: &Engine) {
+    let name = engine.name("unread");
+    let _cleanup = Cleanup(engine, name.clone());
+    let word = "x".repeat(1000);
+    let script = format!(
+        "trap 'exit 0' TERM; i=0; while [ $i -lt 1000 ]; do echo {word}; i=$((i+1)); done; while true; do sleep 0.1; done"
+    );
+    let manifest = manifest(&name, "Always", 20, &[("a", &script)]);
+    let mut berth = Foreground::run_to(Stdio::piped(), engine, &[], &manifest);
+    let unread = berth.stdout();
+    berth.until("started container a");
+    // Nearly what a pipe holds: the next lines do not fit.
+    while rustix::io::ioctl_fionread(&unread).unwrap() < 60_000 {}
+    berth.signal(Signal::INT);
+    berth.until("stopping container a");
+    let (code, lines) = berth.end();
+    assert_eq!(code, Some(130), "{lines:?}");
+    assert_eq!(engine.pod(&name), None, "{lines:?}");
 }
 
 pub(crate) fn a_second_run_changes_nothing(engine: &Engine) {
