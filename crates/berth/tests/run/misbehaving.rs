@@ -2,9 +2,10 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
+use std::time::Duration;
 
 use berth_fake_engine::{
-    FakeEngine, Fault, FaultKind, Operation, RegistryAnswer, RegistryBehaviour, Server, When,
+    Delay, FakeEngine, Fault, FaultKind, Operation, RegistryAnswer, RegistryBehaviour, Server, When,
 };
 use rustix::process::Signal;
 
@@ -120,4 +121,34 @@ fn each_line_is_shown_once_though_the_log_is_cut() {
     shown.sort();
     expected.sort();
     assert_eq!(shown, expected, "{lines:?}");
+}
+
+#[test]
+fn a_pod_that_is_deleted_elsewhere_stays_deleted_whoever_is_slower() {
+    // The delayed calls are those of the run that restarts, of the deletion, or of both.
+    for slow in [
+        Operation::CreateContainer,
+        Operation::StartContainer,
+        Operation::RemoveContainer,
+        Operation::ListContainers,
+        Operation::InspectContainer,
+    ] {
+        for when in [When::Nth(1), When::Nth(2), When::Nth(3), When::Always] {
+            let fake = Fake::start();
+            let pod = manifest("both", "Always", 5, &[("a", SERVE)]);
+            let mut berth = Foreground::run(&fake.engine, &[], &pod);
+            berth.until("started container a");
+            let delay = FaultKind::Delay(Delay::Fixed(Duration::from_millis(100)));
+            fake.fake.add_fault(Fault::on(slow, delay).when(when));
+            let deleted = fake.engine.run(&["delete", "pod", "both", "--force"]);
+            assert_eq!(deleted.code, Some(0), "{slow:?} {when:?}: {deleted:?}");
+            let (code, lines) = berth.end();
+            assert_eq!(code, Some(1), "{slow:?} {when:?}: {lines:?}");
+            assert!(
+                lines.iter().any(|line| line.contains("somebody else")),
+                "{slow:?} {when:?}: {lines:?}"
+            );
+            assert_eq!(fake.engine.pod("both"), None, "{slow:?} {when:?}");
+        }
+    }
 }
