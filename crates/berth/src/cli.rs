@@ -155,7 +155,7 @@ pub(crate) struct CriArgs {
     #[arg(long, value_name = "IMAGE")]
     pub(crate) pod_infra_container_image: Option<String>,
 
-    /// How long a pull may make no progress, in seconds or as 90s, 2m; ten times that while layers are unpacked. 0 is no limit.
+    /// How long a pull may make no progress, in seconds or as 90s, 2m; sixty times that while layers are unpacked. 0 is no limit.
     #[arg(long, value_name = "DURATION", default_value = "1m", value_parser = duration)]
     pub(crate) image_pull_progress_deadline: Duration,
 

@@ -25,8 +25,9 @@ pub const DEFAULT_STUCK_AFTER: Duration = Duration::from_secs(60);
 
 /// By how much that is longer while layers are unpacked. Docker's containerd image store says nothing, or only how many
 /// seconds it has been at it, while it unpacks a layer; the classic store is silent while it writes a layer's files out
-/// at its end. Gigabytes on a slow disk take minutes.
-pub const EXTRACTING_FACTOR: u32 = 10;
+/// at its end. A large layer of many small files takes a slow disk tens of minutes, and a pull that is given up then would
+/// be given up again the next time; by default it has an hour.
+pub const EXTRACTING_FACTOR: u32 = 60;
 
 /// How [`Docker::pull_image`] pulls.
 #[derive(Clone, Copy, Debug)]

@@ -320,10 +320,10 @@ async fn a_pull_without_progress_is_stuck_and_says_where() {
         (
             "while unpacking",
             open_chunks("", &[downloading, b"{\"status\":\"Extracting\",\"progressDetail\":{\"current\":1,\"units\":\"s\"},\"id\":\"aa\"}\r\n"]),
-            200,
+            1200,
             "layer aa is being unpacked",
         ),
-        ("when all is downloaded", open_chunks("", &[b"{\"status\":\"Download complete\",\"id\":\"aa\"}\r\n"]), 200, "has been downloaded"),
+        ("when all is downloaded", open_chunks("", &[b"{\"status\":\"Download complete\",\"id\":\"aa\"}\r\n"]), 1200, "has been downloaded"),
     ] {
         let (after, error) = stuck(Answer::SayAndHang(head), 20).await;
         assert!(error.is_timeout(), "{at}: {error}");

@@ -18,7 +18,7 @@ pub struct PullRequest {
     pub name: ImageName,
     /// What the registry is told; `None` for nothing. Credentials that name another registry than the image's are not shown to this one.
     pub credentials: Option<Credentials>,
-    /// How long there may be no progress, which unpacking counts as for ten times as long; `None` for no limit.
+    /// How long there may be no progress, and sixty times as long while layers are unpacked; `None` for no limit.
     pub stuck_after: Option<Duration>,
 }
 
