@@ -2,31 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod real_engine;
+
 use std::time::Duration;
 
-use berth_docker::{ConnectOptions, Docker};
 use berth_pod::pods::{ExecSpec, PodNetwork, Pods};
 use berth_pod::spec::{ContainerId, ContainerSpec, PodIdentity, SandboxSpec};
 
 const IMAGE: &str = "berth.local/demo:1";
-
-fn docker() -> Option<Docker> {
-    match std::env::var("BERTH_TEST_ENGINE") {
-        Ok(endpoint) => {
-            let options =
-                ConnectOptions::new(endpoint.parse().expect("BERTH_TEST_ENGINE is an endpoint"));
-            Some(Docker::builder(options).build().unwrap())
-        }
-        Err(_) => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "BERTH_TEST_ENGINE must be set in CI"
-            );
-            eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
-            None
-        }
-    }
-}
 
 async fn runs(pods: &Pods, container: &ContainerId, what: &str) -> bool {
     let look = ["sh", "-c", &format!("ps | grep -q '[s]leep {what}'")].map(str::to_owned);
@@ -36,7 +19,9 @@ async fn runs(pods: &Pods, container: &ContainerId, what: &str) -> bool {
 
 #[tokio::test]
 async fn a_command_ends_with_its_session_and_the_main_process_does_not() {
-    let Some(docker) = docker() else { return };
+    let Some(docker) = real_engine::docker() else {
+        return;
+    };
     let logs = tempfile::tempdir().unwrap();
     let pods = Pods::start(
         docker,

@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod real_engine;
+
 use std::io;
 use std::time::{Duration, Instant};
 
+use berth_docker::Docker;
 use berth_docker::api::RemoveContainer;
 use berth_docker::model::{ContainerConfig, CreateContainer, HostConfig};
-use berth_docker::{ConnectOptions, Docker};
 use berth_pod::netns::{self, Network};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -15,20 +17,12 @@ const IMAGE: &str = "berth.local/demo:1";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn docker() -> Option<Docker> {
-    let Ok(endpoint) = std::env::var("BERTH_TEST_ENGINE") else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "BERTH_TEST_ENGINE must be set in CI"
-        );
-        eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
-        return None;
-    };
+    let docker = real_engine::docker()?;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may enter the network of another process");
         return None;
     }
-    let options = ConnectOptions::new(endpoint.parse().expect("BERTH_TEST_ENGINE is an endpoint"));
-    Some(Docker::builder(options).build().unwrap())
+    Some(docker)
 }
 
 /// Runs `script` in a container without a network, hands the ID of its process to `check`, and removes it however that ends.

@@ -2,10 +2,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod real_engine;
+
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use berth_docker::{ConnectOptions, Docker};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::{Container, Observed, Sandbox, State};
 use berth_pod::spec::{
@@ -16,21 +17,7 @@ use berth_pod::{Error, Runtime};
 const IMAGE: &str = "berth.local/demo:1";
 
 fn runtime() -> Option<Runtime> {
-    match std::env::var("BERTH_TEST_ENGINE") {
-        Ok(endpoint) => {
-            let options =
-                ConnectOptions::new(endpoint.parse().expect("BERTH_TEST_ENGINE is an endpoint"));
-            Some(Runtime::new(Docker::builder(options).build().unwrap()))
-        }
-        Err(_) => {
-            assert!(
-                std::env::var_os("CI").is_none(),
-                "BERTH_TEST_ENGINE must be set in CI"
-            );
-            eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
-            None
-        }
-    }
+    real_engine::docker().map(Runtime::new)
 }
 
 fn pod(name: &str) -> PodIdentity {

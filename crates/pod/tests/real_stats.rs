@@ -2,12 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod real_engine;
+
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use berth_docker::Docker;
 use berth_docker::api::RemoveContainer;
 use berth_docker::model::{ContainerConfig, CreateContainer, HostConfig};
-use berth_docker::{ConnectOptions, Docker};
 use berth_pod::stats::metrics::{Subject, descriptors, samples};
 use berth_pod::stats::{Limit, Roots, Stats, Usage};
 
@@ -15,20 +17,12 @@ const IMAGE: &str = "berth.local/demo:1";
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn docker() -> Option<Docker> {
-    let Ok(endpoint) = std::env::var("BERTH_TEST_ENGINE") else {
-        assert!(
-            std::env::var_os("CI").is_none(),
-            "BERTH_TEST_ENGINE must be set in CI"
-        );
-        eprintln!("skipped: BERTH_TEST_ENGINE names no engine");
-        return None;
-    };
+    let docker = real_engine::docker()?;
     if !rustix::process::geteuid().is_root() {
         eprintln!("skipped: only root may look into other users' processes and layers");
         return None;
     }
-    let options = ConnectOptions::new(endpoint.parse().expect("BERTH_TEST_ENGINE is an endpoint"));
-    Some(Docker::builder(options).build().unwrap())
+    Some(docker)
 }
 
 /// A running container and what its inspect says.

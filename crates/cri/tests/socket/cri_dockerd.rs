@@ -12,7 +12,7 @@ use berth_docker::model::{
 };
 use tonic::Code;
 
-use crate::scenarios::{
+use crate::calls::{
     NAMESPACE, container_config, container_status, create, ended, remove, remove_sandbox,
     sandbox_status, sandboxes, start, stop, stop_sandbox,
 };

@@ -3,37 +3,25 @@
 
 #![allow(clippy::unwrap_used, reason = "a test's helpers fail the test")]
 
+mod calls;
 mod cri_dockerd;
 mod network;
+mod resources;
 mod scenarios;
 mod server;
 mod sessions;
 
-macro_rules! scenarios {
-    ($($name:ident)+) => {
-        mod fake {
+/// Tests of a module, on the fake engine and on the real one.
+macro_rules! on_both {
+    ($fake:ident $real:ident $module:ident: $($name:ident)+) => {
+        mod $fake {
             $(#[test] fn $name() {
-                crate::server::on_fake(async |server| crate::scenarios::$name(server).await);
+                crate::server::on_fake(async |server| crate::$module::$name(server).await);
             })+
         }
-        mod real {
+        mod $real {
             $(#[test] fn $name() {
-                crate::server::on_real(async |server| crate::scenarios::$name(server).await);
-            })+
-        }
-    };
-}
-
-macro_rules! session_scenarios {
-    ($($name:ident)+) => {
-        mod fake_sessions {
-            $(#[test] fn $name() {
-                crate::server::on_fake(async |server| crate::sessions::$name(server).await);
-            })+
-        }
-        mod real_sessions {
-            $(#[test] fn $name() {
-                crate::server::on_real(async |server| crate::sessions::$name(server).await);
+                crate::server::on_real(async |server| crate::$module::$name(server).await);
             })+
         }
     };
@@ -54,7 +42,7 @@ macro_rules! network_scenarios {
     };
 }
 
-scenarios! {
+on_both! { fake real scenarios:
     the_runtime_says_who_it_is_and_that_it_is_ready
     a_client_may_name_the_server_by_its_path
     a_profile_that_cannot_confine_is_refused_before_anything_is_made
@@ -67,21 +55,24 @@ scenarios! {
     stopping_a_sandbox_kills_its_containers
     a_command_gives_its_output_and_code
     a_call_that_takes_too_long_is_told_by_its_code
-    limits_of_huge_pages_keep_no_container_from_starting
-    resources_are_changed_in_place
     what_docker_cannot_do_is_said_with_the_reason
-    resources_of_a_pod_are_the_kubelets
     the_images_file_system_is_told
     a_pod_with_the_hosts_network_has_the_name_servers_it_was_given
     a_log_has_every_line_in_the_format_of_the_interface
     images_are_one_and_the_same_under_each_of_their_names
     every_change_is_an_event
     a_bad_request_is_refused_by_name_and_changes_nothing
-    streaming_addresses_are_for_one_use
     stats_are_there_for_what_runs
 }
 
-session_scenarios! {
+on_both! { fake_resources real_resources resources:
+    limits_of_huge_pages_keep_no_container_from_starting
+    resources_are_changed_in_place
+    resources_of_a_pod_are_the_kubelets
+}
+
+on_both! { fake_sessions real_sessions sessions:
+    streaming_addresses_are_for_one_use
     a_command_reads_its_input_and_gives_output_and_code
 }
 

@@ -19,11 +19,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use tonic::Code;
 
-use crate::cri_dockerd::{self, Pod};
-use crate::scenarios::{
+use crate::calls::{
     exec_sync, remove_sandbox, run, run_sandbox, sandbox_config, sandbox_status, sandboxes,
     stop_sandbox, try_run_sandbox,
 };
+use crate::cri_dockerd::{self, Pod};
 use crate::server::{Node, Server, on_fake_with, on_real_with};
 
 /// How long something may take that happens by itself.

@@ -240,7 +240,7 @@ impl tower_service::Service<tonic::codegen::http::Uri> for Connector {
 /// Removes the pods of this test.
 async fn clean_up(server: &mut Server) {
     server.bring_engine_back();
-    for sandbox in crate::scenarios::sandboxes(server).await {
+    for sandbox in crate::calls::sandboxes(server).await {
         let request = berth_cri::v1::RemovePodSandboxRequest {
             pod_sandbox_id: sandbox.id,
         };

@@ -6,8 +6,9 @@ use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
+use tonic::Code;
 
-use crate::scenarios::{container_status, exec_sync, run, run_sandbox, stop_sandbox};
+use crate::calls::{container_status, exec_sync, run, run_sandbox, stop_sandbox};
 use crate::server::Server;
 
 struct Client(WebSocketStream<TcpStream>);
@@ -53,6 +54,37 @@ impl Client {
     async fn all(&mut self) -> Vec<Vec<u8>> {
         self.until(|_| false).await
     }
+}
+
+pub(crate) async fn streaming_addresses_are_for_one_use(server: &mut Server) {
+    let sandbox = run_sandbox(server, "stream").await;
+    let id = run(server, &sandbox, "app", "sleep 600").await;
+    let request = v1::ExecRequest {
+        container_id: id.clone(),
+        cmd: vec!["true".to_owned()],
+        stdout: true,
+        ..Default::default()
+    };
+    let mut urls = Vec::new();
+    for _ in 0..2 {
+        let reply = server.runtime.exec(request.clone()).await.unwrap();
+        urls.push(reply.into_inner().url);
+    }
+    assert!(urls[0].starts_with("http://127.0.0.1:"), "{urls:?}");
+    assert_ne!(urls[0], urls[1]);
+    let terminal = v1::ExecRequest {
+        tty: true,
+        stderr: true,
+        ..request.clone()
+    };
+    let error = server.runtime.exec(terminal).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
+    let none = v1::ExecRequest {
+        stdout: false,
+        ..request
+    };
+    let error = server.runtime.exec(none).await.unwrap_err();
+    assert_eq!(error.code(), Code::InvalidArgument);
 }
 
 pub(crate) async fn a_command_reads_its_input_and_gives_output_and_code(server: &mut Server) {
