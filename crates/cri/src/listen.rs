@@ -114,12 +114,17 @@ fn is_served(path: &Path) -> bool {
     let Ok(stream) = UnixStream::connect(path) else {
         return false;
     };
-    match rustix::net::sockopt::socket_peercred(&stream) {
+    let peer = stream
+        .set_nonblocking(true)
+        .and_then(|()| tokio::net::UnixStream::from_std(stream)?.peer_cred());
+    // One in another PID namespace has the number 0; what cannot be seen from here is taken for alive.
+    let Some(pid) = peer.ok().and_then(|peer| peer.pid()).filter(|pid| *pid > 0) else {
+        return true;
+    };
+    match fs::read_to_string(format!("/proc/{pid}/stat")) {
         // Its state stands behind its name, which is in brackets.
-        Ok(peer) => fs::read_to_string(format!("/proc/{}/stat", peer.pid.as_raw_nonzero()))
-            .is_ok_and(|stat| !stat.contains(") Z")),
-        // It cannot be seen from here.
-        Err(_) => true,
+        Ok(stat) => !stat.contains(") Z"),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 

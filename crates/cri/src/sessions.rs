@@ -12,8 +12,8 @@ use berth_pod::pods::{ExecSpec, Pods, Session as EngineSession, Terminal};
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::Notice;
 use berth_streaming::{Outcome, Resizes, Server, Session, Stdin, Streams, Wanted};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
+use tokio::net::tcp::OwnedReadHalf;
 use tonic::Status;
 
 use crate::status;
@@ -145,10 +145,12 @@ pub(crate) async fn port_forward(
                     .filter(|sandbox| sandbox.running)
                     .ok_or_else(|| std::io::Error::other(format!("the sandbox {id} is gone")))?;
                 let process = (!sandbox.host_network).then_some(sandbox.process);
-                let stream = netns::connect(process, port).await?;
-                let stopped: Pin<Box<dyn Future<Output = ()> + Send>> = Box::pin(stopped(pods, id));
-                let stopped = Some(stopped);
-                Ok(Box::new(OfPod { stream, stopped }) as Box<dyn berth_streaming::Duplex>)
+                let (stream, to) = netns::connect(process, port).await?.into_split();
+                let from = OfPod {
+                    stream,
+                    stopped: Some(Box::pin(stopped(pods, id))),
+                };
+                Ok(Box::new(tokio::io::join(from, to)) as Box<dyn berth_streaming::Duplex>)
             }
         }),
     )
@@ -174,9 +176,10 @@ async fn stopped(pods: Pods, id: SandboxId) {
     }
 }
 
-/// A connection into a pod, which ends with it: an open one would keep the network that the pod had, for as long as its client likes.
+/// What comes from a port of a pod, until the pod stops: an open connection would keep the network that the pod had, for as long as its
+/// client likes.
 struct OfPod {
-    stream: TcpStream,
+    stream: OwnedReadHalf,
     /// `None` once it has.
     stopped: Option<Pin<Box<dyn Future<Output = ()> + Send>>>,
 }
@@ -196,24 +199,6 @@ impl AsyncRead for OfPod {
             return Poll::Ready(Err(io::Error::other("the pod has stopped")));
         }
         Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for OfPod {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 

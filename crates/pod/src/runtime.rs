@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io::Read as _;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use berth_docker::api::{ListContainers, PutArchive, RemoveContainer, StopContainer};
@@ -328,6 +328,7 @@ impl Runtime {
         let relabels = spec.mounts.iter().any(|mount| mount.selinux_relabel);
         let facts = self.facts(false, relabels).await?;
         let mut resolved = self.resolve(&spec.security, &spec.image).await?;
+        // Not for a sandbox: whose groups its process has is nobody's concern, and looking costs a container.
         resolved.groups = self.groups_of_image(&spec.security, &spec.image).await?;
         self.check_image_paths(&spec.mounts, facts).await?;
         let score = self.clamp.apply(spec.oom_score_adj);
@@ -409,29 +410,28 @@ impl Runtime {
     /// The users and groups of an image. Takes a container that is never started, so it is done once for each image.
     async fn users_of(&self, image: &str) -> Result<Arc<ImageUsers>, Error> {
         let id = self.docker.inspect_image(image).await?.id;
-        let known = |users: &Mutex<HashMap<String, Arc<ImageUsers>>>| {
-            let users = users.lock().unwrap_or_else(PoisonError::into_inner);
-            users.get(&id).cloned()
-        };
-        if let Some(known) = known(&self.users) {
-            return Ok(known);
+        if let Some(known) = self.known_users().get(&id) {
+            return Ok(known.clone());
         }
         let probe = self.probe(image).await?;
-        let read = async {
-            Ok::<_, Error>(ImageUsers {
-                passwd: self.container_file(&probe, "/etc/passwd").await?,
-                group: self.container_file(&probe, "/etc/group").await?,
-            })
-        };
-        let read = read.await;
+        let passwd = self.container_file(&probe, "/etc/passwd").await;
+        let group = self.container_file(&probe, "/etc/group").await;
         self.remove_quietly(&probe).await;
-        let read = Arc::new(read?);
-        let mut users = self.users.lock().unwrap_or_else(PoisonError::into_inner);
-        if users.len() >= MAX_IMAGE_USERS {
-            users.clear();
+        let users = Arc::new(ImageUsers {
+            passwd: passwd?,
+            group: group?,
+        });
+        let mut known = self.known_users();
+        if known.len() >= MAX_IMAGE_USERS {
+            known.clear();
         }
-        users.insert(id, read.clone());
-        Ok(read)
+        known.insert(id, users.clone());
+        Ok(users)
+    }
+
+    fn known_users(&self) -> MutexGuard<'_, HashMap<String, Arc<ImageUsers>>> {
+        // Whole entries come and go.
+        self.users.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What is mounted of images has to be in them: the engine itself looks only at the start.

@@ -177,15 +177,15 @@ impl Pods {
                 .await?
                 .ok_or_else(|| no_container(&id))?;
             let _turn = pods.0.turns.of(&container.pod.uid).await;
-            let limits = match limits::are_in(&resources) {
-                true if !container.is_running() => {
+            let mut limits = None;
+            if limits::are_in(&resources) {
+                if !container.is_running() {
                     return Err(Error::Invalid(format!(
                         "the container {id} does not run: limits of huge pages and files of its cgroup can only be changed while it does"
                     )));
                 }
-                true => pods.limits(&container, &resources).await?,
-                false => None,
-            };
+                limits = pods.limits(&container, &resources).await?;
+            }
             let result = pods.0.runtime.update_resources(&id, &resources).await;
             pods.0.view.mark(id.as_str());
             result.map_err(|error| found(error, || no_container(&id)))?;
@@ -212,7 +212,7 @@ impl Pods {
                 Err(why) => why,
             },
             Err(error) if resources.unified.is_empty() => {
-                tracing::debug!(%id, %error, "limits of huge pages are left out");
+                limits::tell_of_left_out(resources, &error);
                 return Ok(None);
             }
             Err(error) => error.to_string(),

@@ -19,6 +19,16 @@ struct Limit {
     is_optional: bool,
 }
 
+/// The limit that a kubelet names for the sizes that a container does not ask for.
+const NONE: &str = "0";
+
+/// Says of limits of huge pages that they do not hold, where one of them was asked for.
+pub(super) fn tell_of_left_out(resources: &Resources, why: &dyn std::fmt::Display) {
+    if resources.hugepages.iter().any(|(_, limit)| *limit > 0) {
+        tracing::warn!(%why, "limits of huge pages are left out");
+    }
+}
+
 /// Whether there is anything to write.
 pub(super) fn are_in(resources: &Resources) -> bool {
     !resources.hugepages.is_empty() || !resources.unified.is_empty()
@@ -72,7 +82,13 @@ pub(super) fn prepare(paths: &CgroupPaths, resources: &Resources) -> Result<Read
         match OpenOptions::new().write(true).open(&limit.path) {
             Ok(file) => ready.push((file, limit)),
             Err(error) if limit.is_optional && error.kind() == io::ErrorKind::NotFound => {
-                tracing::debug!(path = %limit.path.display(), value = limit.value, "no cgroup of this host limits these pages");
+                let path = limit.path.display();
+                match limit.value.as_str() {
+                    NONE => tracing::debug!(%path, "no cgroup of this host limits these pages"),
+                    value => {
+                        tracing::warn!(%path, value, "a limit of huge pages is left out: no cgroup of this host limits these pages")
+                    }
+                }
             }
             Err(error) => {
                 return Err(format!("cannot write to {}: {error}", limit.path.display()));
