@@ -68,6 +68,7 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
                         while let Ok(notice) = notices.try_recv() {
                             heard(&notice, &mut there, &mut logs, &mut screen);
                         }
+                        let mut is_left = false;
                         let is_ours = |uid: &String| there.get(uid) == Some(&false);
                         for uid in workers.uids() {
                             // One that has ended and has a worker is being removed, because of --rm.
@@ -75,7 +76,11 @@ pub(crate) async fn run(engine: &EngineArgs, args: &RunArgs) -> Result<(), Failu
                                 workers.delete(&uid, None);
                             } else if !outcomes.contains_key(&uid) {
                                 workers.leave(&uid);
+                                is_left = true;
                             }
+                        }
+                        if is_left {
+                            screen.say("what was there before goes on; `berth delete pod` removes it");
                         }
                         outcomes.keys().filter(|uid| is_ours(uid)).for_each(|uid| workers.delete(uid, None));
                     }
