@@ -9,10 +9,13 @@ use crate::calls::{
 use crate::server::Server;
 
 /// A kubelet names a limit for each size that the kernel has.
+///
+/// The quick ones end just when they are changed: before, at and after the look into their cgroup.
 pub(crate) async fn limits_of_huge_pages_keep_no_container_from_starting(server: &mut Server) {
     let sandbox = run_sandbox(server, "huge").await;
-    for (name, script) in [("quick", "true"), ("slow", "sleep 600")] {
-        let mut config = container_config(name, script);
+    let quick = (0..10).map(|n| (format!("quick-{n}"), "true"));
+    for (name, script) in quick.chain([("slow".to_owned(), "sleep 600")]) {
+        let mut config = container_config(&name, script);
         let linux = config.linux.as_mut().unwrap();
         let limit = |size: &str| v1::HugepageLimit {
             page_size: size.to_owned(),

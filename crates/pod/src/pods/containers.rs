@@ -101,7 +101,11 @@ impl Pods {
             let Some(container) = pods.0.view.container(&id).await? else {
                 return Ok(());
             };
-            write(&id, pods.limits(&container, &container.resources).await?)
+            match pods.limits(&container, &container.resources).await? {
+                Some(limits) => write(&id, limits),
+                // It has ended, and needs none.
+                None => Ok(()),
+            }
         })
         .await
     }
@@ -177,14 +181,13 @@ impl Pods {
                 .await?
                 .ok_or_else(|| no_container(&id))?;
             let _turn = pods.0.turns.of(&container.pod.uid).await;
-            let mut limits = None;
+            let mut limits = limits::Ready::default();
             if limits::are_in(&resources) {
-                if !container.is_running() {
-                    return Err(Error::Invalid(format!(
+                limits = pods.limits(&container, &resources).await?.ok_or_else(|| {
+                    Error::Invalid(format!(
                         "the container {id} does not run: limits of huge pages and files of its cgroup can only be changed while it does"
-                    )));
-                }
-                limits = pods.limits(&container, &resources).await?;
+                    ))
+                })?;
             }
             let result = pods.0.runtime.update_resources(&id, &resources).await;
             pods.0.view.mark(id.as_str());
@@ -194,7 +197,7 @@ impl Pods {
         .await
     }
 
-    /// The limits that only the files of the container's cgroup know; `None` when it has ended.
+    /// The limits that only the files of the container's cgroup know; `None` when it does not run.
     async fn limits(
         &self,
         container: &Container,
@@ -213,7 +216,7 @@ impl Pods {
             },
             Err(error) if resources.unified.is_empty() => {
                 limits::tell_of_left_out(resources, &error);
-                return Ok(None);
+                return Ok(Some(limits::Ready::default()));
             }
             Err(error) => error.to_string(),
         };
@@ -226,11 +229,8 @@ impl Pods {
     }
 }
 
-fn write(id: &ContainerId, limits: Option<limits::Ready>) -> Result<(), Error> {
-    match limits {
-        Some(limits) => limits
-            .write()
-            .map_err(|why| Error::Invalid(format!("the container {id}: {why}"))),
-        None => Ok(()),
-    }
+fn write(id: &ContainerId, limits: limits::Ready) -> Result<(), Error> {
+    limits
+        .write()
+        .map_err(|why| Error::Invalid(format!("the container {id}: {why}")))
 }

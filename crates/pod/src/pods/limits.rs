@@ -69,7 +69,7 @@ fn limits(paths: &CgroupPaths, resources: &Resources) -> Result<Vec<Limit>, Stri
 }
 
 /// Limits that can be written: their files are open.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Ready(Vec<(std::fs::File, Limit)>);
 
 /// Opens the files of a running container's limits. Nothing is written yet.
@@ -99,19 +99,24 @@ pub(super) fn prepare(paths: &CgroupPaths, resources: &Resources) -> Result<Read
 }
 
 impl Ready {
-    /// Writes them.
+    /// Writes them, unless the cgroup has gone with the container's end meanwhile.
     ///
     /// # Errors
     /// When the kernel refuses a value; those before it are written.
     pub(super) fn write(self) -> Result<(), String> {
         for (mut file, limit) in self.0 {
-            file.write_all(limit.value.as_bytes()).map_err(|error| {
-                format!(
-                    "cannot write {:?} to {}: {error}",
-                    limit.value,
-                    limit.path.display()
-                )
-            })?;
+            match file.write_all(limit.value.as_bytes()) {
+                // What the kernel says of a file whose cgroup was removed.
+                Err(error)
+                    if error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error()) =>
+                {
+                    break;
+                }
+                result => result.map_err(|error| {
+                    let (path, value) = (limit.path.display(), &limit.value);
+                    format!("cannot write {value:?} to {path}: {error}")
+                })?,
+            }
         }
         Ok(())
     }
