@@ -250,28 +250,32 @@ impl Logs {
     /// Not cancel safe: a dropped call may have made the file and attached it.
     ///
     /// # Errors
-    /// When the file cannot be made or opened.
+    /// When the file cannot be made or opened; [`Error::NotAttached`] when the container is removed meanwhile, or berth ends.
     pub async fn attach(&self, log: &ContainerLog) -> Result<Following, Error> {
         check(log)?;
         loop {
             let (reply, answer) = oneshot::channel();
-            let commands = self.entry(log);
+            let (commands, is_new) = self.entry(log);
             if commands.send(Command::Attach(reply)).await.is_ok()
                 && let Ok(answer) = answer.await
             {
                 return answer;
             }
-            // It was just finished or removed, and is attached anew.
+            // One that was there was just finished or removed, and is attached anew. A new one is given no time when the runtime ends: it would
+            // be made anew for ever.
+            if is_new {
+                return Err(Error::NotAttached(log.id.clone()));
+            }
         }
     }
 
-    /// The commands of the container's task, which is started if there is none.
-    fn entry(&self, log: &ContainerLog) -> mpsc::Sender<Command> {
+    /// The commands of the container's task, and whether it was started for this call because there was none.
+    fn entry(&self, log: &ContainerLog) -> (mpsc::Sender<Command>, bool) {
         let mut attached = self.lock();
         if let Some(entry) = attached.get(&log.id)
             && !entry.commands.is_closed()
         {
-            return entry.commands.clone();
+            return (entry.commands.clone(), false);
         }
         attached.retain(|_, entry| !entry.commands.is_closed());
         let id = log.id.as_str();
@@ -298,7 +302,7 @@ impl Logs {
             task,
         };
         attached.insert(log.id.clone(), entry);
-        commands
+        (commands, true)
     }
 
     /// Goes on in a new file at the log's path, after the kubelet has renamed the old one. If it has not, nothing changes.
@@ -480,6 +484,8 @@ fn check_id(id: &ContainerId) -> Result<(), Error> {
 
 #[cfg(test)]
 mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
     use std::time::Instant;
 
     use berth_docker::ConnectOptions;
@@ -568,6 +574,28 @@ mod tests {
             logs.reopen(&log.id).await,
             Err(Error::NotAttached(_))
         ));
+    }
+
+    /// The runtime is dropped at the end of berth, on one thread, while a task on another attaches what is there.
+    #[test]
+    fn an_attach_has_an_end_when_the_runtime_has() {
+        let (told, tell) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let host = Host::new();
+            let (_, log) = host.container("c1");
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let handle = runtime.handle().clone();
+            drop(runtime);
+            let _inside = handle.enter();
+            let logs = host.logs();
+            let attach = pin!(logs.attach(&log));
+            let _ = told.send(attach.poll(&mut Context::from_waker(Waker::noop())));
+        });
+        let polled = tell.recv_timeout(Duration::from_secs(30)).unwrap();
+        assert!(
+            matches!(polled, Poll::Ready(Err(Error::NotAttached(_)))),
+            "{polled:?}"
+        );
     }
 
     #[tokio::test]
