@@ -12,6 +12,7 @@ crate::group! {
     attaching_before_the_start_misses_nothing,
     stdin_half_close_ends_cat,
     input_stays_open_for_the_next_client,
+    input_that_stays_open_ends_the_session_of_a_client_that_has_no_more,
     only_the_streams_asked_for_come,
     the_log_comes_first_when_asked_for,
     the_log_alone_ends_after_it,
@@ -89,6 +90,26 @@ async fn input_stays_open_for_the_next_client(case: Case) -> Result<(), Violatio
     ensure!(
         case.docker().inspect_container(&id).await?.state.running,
         "it ended with its first client"
+    );
+    Ok(())
+}
+
+/// The engine takes the end of such an input for the end of the client.
+async fn input_that_stays_open_ends_the_session_of_a_client_that_has_no_more(
+    case: Case,
+) -> Result<(), Violation> {
+    let id = case
+        .start(&with_input(case.shell("cat; echo after the end")))
+        .await?;
+    let Attached {
+        mut input,
+        output: frames,
+    } = case.docker().attach(&id, &input_too()).await?;
+    input.shutdown().await?;
+    equal!(output(frames).await?, Output::default(), "the output");
+    ensure!(
+        case.docker().inspect_container(&id).await?.state.running,
+        "it ended with its client"
     );
     Ok(())
 }

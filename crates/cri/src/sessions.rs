@@ -206,6 +206,7 @@ impl AsyncRead for OfPod {
 async fn joined(session: EngineSession, streams: Streams) -> Outcome {
     let EngineSession {
         mut input,
+        input_ends,
         mut output,
         terminal,
         end,
@@ -234,8 +235,12 @@ async fn joined(session: EngineSession, streams: Streams) -> Outcome {
     };
     // Neither the end of the input nor that of the sizes is the end of the session.
     let fed = async {
-        if let Some(stdin) = stdin {
-            feed(stdin, &mut input).await;
+        if let Some(stdin) = stdin
+            && feed(stdin, &mut input).await
+            && input_ends
+            && let Err(error) = input.shutdown().await
+        {
+            tracing::debug!(%error, "the end of the input was not passed on");
         }
         pending::<Infallible>().await
     };
@@ -263,24 +268,18 @@ async fn joined(session: EngineSession, streams: Streams) -> Outcome {
     }
 }
 
-/// Passes a client's input on, and its end.
-async fn feed(mut stdin: Stdin, input: &mut UpgradedWriter) {
+/// Passes a client's input on; true when it has come to its end.
+async fn feed(mut stdin: Stdin, input: &mut UpgradedWriter) -> bool {
     let mut chunk = vec![0; CHUNK];
     loop {
         match stdin.read(&mut chunk).await {
-            Ok(0) => break,
-            Ok(length) => {
-                if input.write_all(&chunk[..length]).await.is_err() {
-                    // The process takes no more, and may have more to say.
-                    return;
-                }
-            }
+            Ok(0) => return true,
+            // When the process takes no more it may still have more to say.
+            Ok(length) if input.write_all(&chunk[..length]).await.is_err() => return false,
+            Ok(_) => {}
             // The client is gone without an end.
-            Err(_) => return,
+            Err(_) => return false,
         }
-    }
-    if let Err(error) = input.shutdown().await {
-        tracing::debug!(%error, "the end of the input was not passed on");
     }
 }
 

@@ -58,6 +58,8 @@ pub(crate) struct Input {
     pub(crate) sender: mpsc::Sender<Bytes>,
     /// The container whose stdin closes with the client's (`StdinOnce`).
     pub(crate) closes: Option<Arc<Pipes>>,
+    /// Whether the end of the client's input ends the output too: of a terminal, and of a stdin that stays open for the next client.
+    pub(crate) ends_output: bool,
 }
 
 /// The head of a reply that turns into a stream.
@@ -90,6 +92,7 @@ impl Session {
         let (reader, writer) = tokio::io::split(io);
         let waits_for_output = self.output.is_some() || self.input.is_none();
         let input = self.input.take();
+        let ends_output = input.as_ref().is_some_and(|input| input.ends_output);
         let keys = std::mem::take(&mut self.detach_keys);
         let interrupt = self.on_interrupt.take();
         let pump_in = pump_in(reader, read, input, &keys, interrupt.as_deref());
@@ -110,7 +113,8 @@ impl Session {
             end = &mut pump_in => match end {
                 InputEnd::Detached => detached = true,
                 // The client will send no more; it may still read.
-                InputEnd::Closed => drop((&mut pump_out).await),
+                InputEnd::Closed if !ends_output => drop((&mut pump_out).await),
+                InputEnd::Closed => {}
             },
         }
         if detached
@@ -203,7 +207,7 @@ async fn pump_in(
         }
         buffer.reserve(8 * 1024);
     }
-    if let Some(Input { sender, closes }) = input {
+    if let Some(Input { sender, closes, .. }) = input {
         drop(sender);
         if let Some(pipes) = closes {
             pipes.lock().close_stdin();

@@ -74,6 +74,7 @@ on_both! { fake_resources real_resources resources:
 on_both! { fake_sessions real_sessions sessions:
     streaming_addresses_are_for_one_use
     a_command_reads_its_input_and_gives_output_and_code
+    output_goes_on_after_the_end_of_a_clients_input
 }
 
 /// With processes that are there.

@@ -8,7 +8,9 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest as _;
 use tonic::Code;
 
-use crate::calls::{container_status, exec_sync, run, run_sandbox, stop_sandbox};
+use crate::calls::{
+    container_config, container_status, create, exec_sync, run, run_sandbox, start, stop_sandbox,
+};
 use crate::server::Server;
 
 struct Client(WebSocketStream<TcpStream>);
@@ -138,6 +140,41 @@ pub(crate) async fn a_terminal_has_a_size_and_one_output(server: &mut Server) {
     let channels = client.all().await;
     assert_eq!(String::from_utf8_lossy(&channels[1]), "sized\r\nerr\r\n");
     assert!(channels[2].is_empty());
+}
+
+/// `kubectl exec -it` and `kubectl attach -i` of a script that has nothing to say. Docker ends the output with such an input.
+pub(crate) async fn output_goes_on_after_the_end_of_a_clients_input(server: &mut Server) {
+    let sandbox = run_sandbox(server, "no-input").await;
+    let mut config = container_config("app", "while :; do echo tick; sleep 0.1; done");
+    config.stdin = true;
+    let id = create(server, &sandbox, config).await;
+    start(server, &id).await;
+    let request = v1::AttachRequest {
+        container_id: id.clone(),
+        stdin: true,
+        stdout: true,
+        ..Default::default()
+    };
+    let reply = server.runtime.attach(request).await.unwrap();
+    let mut client = Client::connect(&reply.into_inner().url, "v5.channel.k8s.io").await;
+    client.send(255, &[0]).await;
+    let ticks = client
+        .until(|channels| channels[1].iter().filter(|byte| **byte == b'\n').count() > 10)
+        .await;
+    assert!(ticks[1].ends_with(b"tick\ntick\n"), "{ticks:?}");
+    let request = v1::ExecRequest {
+        container_id: id,
+        cmd: ["sh", "-c", "sleep 1; echo end"].map(str::to_owned).into(),
+        stdin: true,
+        stdout: true,
+        stderr: false,
+        tty: true,
+    };
+    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
+    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    client.send(255, &[0]).await;
+    let channels = client.all().await;
+    assert_eq!(String::from_utf8_lossy(&channels[1]), "end\r\n");
 }
 
 pub(crate) async fn an_attached_client_sees_what_is_written(server: &mut Server) {

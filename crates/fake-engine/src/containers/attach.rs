@@ -64,6 +64,7 @@ pub(crate) async fn attach(call: Call) -> Answer {
                 .config
                 .stdin_once
                 .then(|| Arc::clone(&container.pipes)),
+            ends_output: tty || !container.config.stdin_once,
         });
     drop(pipes);
     call.engine.container_event(container, "attach", &[]);

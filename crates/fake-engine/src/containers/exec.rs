@@ -417,6 +417,7 @@ pub(crate) async fn start(mut call: Call) -> Answer {
             Some(Input {
                 sender,
                 closes: None,
+                ends_output: spec.tty,
             }),
             stdin,
         )

@@ -98,6 +98,9 @@ impl Terminal {
 pub struct Session {
     /// Its standard input.
     pub input: UpgradedWriter,
+    /// Whether the end of a client's input is the end of that of the process: not of a terminal, and not where others may attach after this
+    /// one. Docker would take such an end for that of the client, and end the output.
+    pub input_ends: bool,
     /// Its output.
     pub output: FrameStream,
     /// Its terminal, if it has one.
@@ -273,6 +276,7 @@ impl Pods {
         let Attached { input, output } = self.docker().start_exec(&exec, spec.tty).await?;
         Ok(Session {
             input,
+            input_ends: !spec.tty,
             output,
             terminal: spec.tty.then(|| Terminal {
                 pods: self.clone(),
@@ -309,6 +313,7 @@ impl Pods {
         let Attached { input, output } = self.docker().attach(id.as_str(), &options).await?;
         Ok(Session {
             input,
+            input_ends: container.stdin_once && !container.tty,
             output,
             terminal: container.tty.then(|| Terminal {
                 pods: self.clone(),
