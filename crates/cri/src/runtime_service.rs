@@ -752,7 +752,9 @@ impl RuntimeService for Runtime {
                                 }
                             }
                             .into(),
-                            created_at: shown::nanos(Some(change.at)),
+                            // When it is told, not when it happened: a kubelet drops an event that is older than its last list, and
+                            // that list may have been made before the engine told of the change.
+                            created_at: shown::nanos(Some(SystemTime::now())),
                             pod_sandbox_status: Some(shown::sandbox_status(
                                 sandbox,
                                 pods.addresses(sandbox),

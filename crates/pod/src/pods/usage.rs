@@ -529,7 +529,6 @@ mod tests {
             let change = Change {
                 kind,
                 id: ID.to_owned(),
-                at: SystemTime::now(),
                 sandbox: None,
                 containers: Vec::new(),
             };

@@ -9,7 +9,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use berth_docker::events::{EventItem, EventStream, EventsOptions};
 use berth_docker::model::{Event, Filters};
@@ -65,8 +65,6 @@ pub struct Change {
     pub kind: ChangeKind,
     /// To which sandbox or container.
     pub id: String,
-    /// When.
-    pub at: SystemTime,
     /// The pod's sandbox as it is, or as it last was; `None` when it was never seen.
     pub sandbox: Option<Arc<Sandbox>>,
     /// The containers of the pod after the change.
@@ -178,7 +176,7 @@ impl Shared {
             if known.looking.contains_key(id) {
                 known.gone.insert(id.to_owned());
             }
-            known.table.remove(id, SystemTime::now())
+            known.table.remove(id)
         };
         self.tell(change);
         self.looks.send_modify(|looks| *looks += 1);
@@ -528,12 +526,11 @@ impl Keeper {
             let began = known.looking.remove(&id).unwrap_or_default();
             (began, known.gone.remove(&id))
         };
-        let now = SystemTime::now();
         let changes = match seen {
             Ok(_) if gone => Vec::new(),
-            Ok(Some(observed)) => self.shared.known().table.put(observed, now),
+            Ok(Some(observed)) => self.shared.known().table.put(observed),
             Ok(None) => {
-                let gone = self.shared.known().table.remove(&id, now);
+                let gone = self.shared.known().table.remove(&id);
                 gone.into_iter().collect()
             }
             // It answers, so it is not away; what was known of this one is all there is.

@@ -75,14 +75,6 @@ fn started_at(state: &State) -> Option<SystemTime> {
         State::Created | State::Removing => None,
     }
 }
-
-fn ended_at(state: &State) -> Option<SystemTime> {
-    match state {
-        State::Exited { finished_at, .. } => *finished_at,
-        _ => None,
-    }
-}
-
 impl Table {
     pub(super) fn sandboxes(&self) -> impl Iterator<Item = &Arc<Sandbox>> {
         self.sandboxes.values()
@@ -135,14 +127,14 @@ impl Table {
     }
 
     /// Takes in a new look.
-    pub(super) fn put(&mut self, observed: Observed, now: SystemTime) -> Vec<Change> {
+    pub(super) fn put(&mut self, observed: Observed) -> Vec<Change> {
         match observed {
-            Observed::Sandbox(sandbox) => self.put_sandbox(sandbox, now),
-            Observed::Container(container) => self.put_container(container, now),
+            Observed::Sandbox(sandbox) => self.put_sandbox(sandbox),
+            Observed::Container(container) => self.put_container(container),
         }
     }
 
-    fn put_sandbox(&mut self, sandbox: Arc<Sandbox>, now: SystemTime) -> Vec<Change> {
+    fn put_sandbox(&mut self, sandbox: Arc<Sandbox>) -> Vec<Change> {
         let stage = |sandbox: &Sandbox| {
             if sandbox.running {
                 Stage::Running
@@ -166,17 +158,13 @@ impl Table {
             .map(|kind| Change {
                 kind,
                 id: sandbox.id.to_string(),
-                at: match kind {
-                    ChangeKind::Created => sandbox.created_at.unwrap_or(now),
-                    _ => now,
-                },
                 sandbox: Some(sandbox.clone()),
                 containers: containers.clone(),
             })
             .collect()
     }
 
-    fn put_container(&mut self, mut container: Arc<Container>, now: SystemTime) -> Vec<Change> {
+    fn put_container(&mut self, mut container: Arc<Container>) -> Vec<Change> {
         if let State::Exited {
             exit_code: KILLED,
             oom_killed: false,
@@ -207,13 +195,6 @@ impl Table {
             .map(|kind| Change {
                 kind,
                 id: container.id.to_string(),
-                at: match kind {
-                    ChangeKind::Created => container.created_at,
-                    ChangeKind::Started => started_at(&container.state),
-                    ChangeKind::Stopped => ended_at(&container.state),
-                    ChangeKind::Deleted => None,
-                }
-                .unwrap_or(now),
                 sandbox: sandbox.clone(),
                 containers: containers.clone(),
             })
@@ -228,7 +209,7 @@ impl Table {
     }
 
     /// Takes out what is gone.
-    pub(super) fn remove(&mut self, id: &str, now: SystemTime) -> Option<Change> {
+    pub(super) fn remove(&mut self, id: &str) -> Option<Change> {
         let container = ContainerId::new(id);
         self.out_of_memory.remove(&container);
         let (sandbox, kept) = match self.containers.remove(&container) {
@@ -253,7 +234,6 @@ impl Table {
         Some(Change {
             kind: ChangeKind::Deleted,
             id: id.to_owned(),
-            at: now,
             sandbox: known,
             containers,
         })
@@ -350,49 +330,39 @@ mod tests {
     #[test]
     fn every_step_of_a_life_is_told_once_also_those_between_two_looks() {
         let mut table = Table::default();
-        assert_eq!(told(&table.put(sandbox(true), at(9))), [Created, Started]);
-        assert_eq!(told(&table.put(sandbox(true), at(9))), []);
-        assert_eq!(
-            told(&table.put(container(State::Created), at(9))),
-            [Created]
-        );
-        let changes = table.put(container(exited(3, 4, 0)), at(9));
+        assert_eq!(told(&table.put(sandbox(true))), [Created, Started]);
+        assert_eq!(told(&table.put(sandbox(true))), []);
+        assert_eq!(told(&table.put(container(State::Created))), [Created]);
+        let changes = table.put(container(exited(3, 4, 0)));
         assert_eq!(told(&changes), [Started, Stopped]);
+        assert_eq!(told(&table.put(container(running(5)))), [Started]);
         assert_eq!(
-            changes.iter().map(|change| change.at).collect::<Vec<_>>(),
-            [at(3), at(4)]
-        );
-        assert_eq!(told(&table.put(container(running(5)), at(9))), [Started]);
-        assert_eq!(
-            told(&table.put(container(running(6)), at(9))),
+            told(&table.put(container(running(6)))),
             [Stopped, Started],
             "it was started again between two looks"
         );
-        assert_eq!(told(&table.put(sandbox(false), at(9))), [Stopped]);
+        assert_eq!(told(&table.put(sandbox(false))), [Stopped]);
     }
 
     #[test]
     fn a_deletion_knows_the_pod_also_when_the_sandbox_went_first() {
         let mut table = Table::default();
-        table.put(sandbox(true), at(9));
-        table.put(container(running(3)), at(9));
-        let change = table.remove("s", at(10)).expect("it was there");
-        assert_eq!(
-            (change.kind, change.containers.len(), change.at),
-            (Deleted, 1, at(10))
-        );
+        table.put(sandbox(true));
+        table.put(container(running(3)));
+        let change = table.remove("s").expect("it was there");
+        assert_eq!((change.kind, change.containers.len()), (Deleted, 1));
         assert!(table.sandbox(&SandboxId::new("s")).is_none());
-        let change = table.remove("c", at(11)).expect("it was there");
+        let change = table.remove("c").expect("it was there");
         assert!(change.sandbox.is_some_and(|sandbox| sandbox.running));
         assert!(table.departed.is_empty(), "nothing is kept for ever");
-        assert!(table.remove("c", at(12)).is_none());
+        assert!(table.remove("c").is_none());
     }
 
     #[test]
     fn a_kill_for_memory_is_known_before_the_engine_says_so() {
         let mut table = Table::default();
         table.note_out_of_memory("c");
-        let changes = table.put(container(exited(3, 4, 137)), at(9));
+        let changes = table.put(container(exited(3, 4, 137)));
         assert!(matches!(
             changes
                 .last()
@@ -406,7 +376,7 @@ mod tests {
         // What it survived, or ended by itself after, is another matter.
         let mut table = Table::default();
         table.note_out_of_memory("c");
-        table.put(container(exited(3, 4, 1)), at(9));
+        table.put(container(exited(3, 4, 1)));
         let state = &table
             .container(&ContainerId::new("c"))
             .expect("it is there")
