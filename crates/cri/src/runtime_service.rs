@@ -313,6 +313,8 @@ impl RuntimeService for Runtime {
         request: Request<v1::PodSandboxStatusRequest>,
     ) -> Reply<v1::PodSandboxStatusResponse> {
         let request = request.into_inner();
+        // Before the looks: what changes after them is told by an event, which must not be the older one.
+        let timestamp = shown::nanos(Some(SystemTime::now()));
         let sandbox = self.sandbox(&request.pod_sandbox_id).await?;
         let containers = self
             .pods
@@ -331,7 +333,7 @@ impl RuntimeService for Runtime {
             )),
             info,
             containers_statuses: shown::container_statuses(&containers),
-            timestamp: shown::nanos(Some(SystemTime::now())),
+            timestamp,
         }))
     }
 

@@ -1,5 +1,6 @@
 //! From what berth knows of sandboxes and containers to the interface's words. Pure.
 
+use std::cmp::Reverse;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -290,9 +291,13 @@ pub(crate) fn engine_info(info: &EngineInfo) -> String {
 }
 
 /// The statuses of a pod's containers.
+/// The containers of a pod, the newest first: a kubelet with evented PLEG takes the first of a name for the one that counts, and would start
+/// another beside one that runs.
 pub(crate) fn container_statuses(containers: &[Arc<Container>]) -> Vec<v1::ContainerStatus> {
-    containers
-        .iter()
+    let mut newest: Vec<&Container> = containers.iter().map(Arc::as_ref).collect();
+    newest.sort_by_key(|container| Reverse(container.created_at));
+    newest
+        .into_iter()
         .map(|container| container_status(container, None))
         .collect()
 }

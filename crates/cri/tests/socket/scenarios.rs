@@ -1,7 +1,7 @@
 //! What each test does and expects.
 
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use berth_cri::v1;
 use berth_fake_engine::{FakeEngine, Fault, FaultKind, Operation};
@@ -536,6 +536,29 @@ pub(crate) async fn images_are_one_and_the_same_under_each_of_their_names(server
     // Its name in a repository, where it has been in one.
     let by_digest = image.repo_digests.first().unwrap_or(&image.id);
     assert_eq!(&container.image_ref, by_digest);
+}
+
+/// A kubelet with evented PLEG takes the first of a name for the one that counts.
+pub(crate) async fn the_newest_container_of_a_pod_comes_first(server: &mut Server) {
+    let sandbox = run_sandbox(server, "newest").await;
+    let mut newest_first = Vec::new();
+    for name in ["a", "b", "c", "d", "e", "f"] {
+        newest_first.insert(0, run(server, &sandbox, name, "sleep 600").await);
+    }
+    let request = v1::PodSandboxStatusRequest {
+        pod_sandbox_id: sandbox,
+        verbose: false,
+    };
+    let before = SystemTime::now().duration_since(UNIX_EPOCH).unwrap();
+    let reply = server.runtime.pod_sandbox_status(request).await.unwrap();
+    let reply = reply.into_inner();
+    let shown: Vec<_> = reply
+        .containers_statuses
+        .into_iter()
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(shown, newest_first);
+    assert!(reply.timestamp >= i64::try_from(before.as_nanos()).unwrap());
 }
 
 pub(crate) async fn every_change_is_an_event(server: &mut Server) {
