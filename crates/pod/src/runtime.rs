@@ -132,6 +132,8 @@ pub struct Runtime {
     owner: String,
     /// Whether the probes of an earlier owner of this name are gone. Before that none is made, so none can be taken for theirs.
     earlier_probes_gone: OnceCell<()>,
+    /// Held while the pause image is loaded.
+    loading: tokio::sync::Mutex<()>,
     /// The users of images that were asked for, by the image's ID.
     users: Mutex<HashMap<String, Arc<ImageUsers>>>,
 }
@@ -149,6 +151,7 @@ impl Runtime {
             info: InfoCache::default(),
             owner: String::new(),
             earlier_probes_gone: OnceCell::new(),
+            loading: tokio::sync::Mutex::default(),
             users: Mutex::default(),
         }
     }
@@ -300,6 +303,11 @@ impl Runtime {
             }
             None => {
                 let image = PauseImage::built_in()?;
+                // The pods of a fresh node come together: the first loads it for all.
+                let _one = self.loading.lock().await;
+                if self.docker.inspect_image(image.name()).await.is_ok() {
+                    return Ok(());
+                }
                 tracing::info!(image = image.name(), "loading the pause image");
                 self.docker
                     .load_images(Body::Bytes(image.archive().into()))

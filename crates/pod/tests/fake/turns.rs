@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Operation};
 use berth_pod::pods::{PodNetwork, Pods};
+use berth_pod::spec::SandboxSpec;
 
 use crate::engine::{Engine, IMAGE, container, sandbox, soon};
 
@@ -46,4 +47,25 @@ async fn a_stop_waits_for_a_start_and_stops_what_it_has_started() {
     stopping.await.unwrap().unwrap();
     let seen = pods.view().container(&app).await.unwrap().unwrap();
     assert!(!seen.is_running(), "{:?}", seen.state);
+}
+
+#[tokio::test]
+async fn pods_that_come_together_load_the_pause_image_once() {
+    let engine = Engine::of(FakeEngine::builder().image(IMAGE).build().unwrap());
+    let logs = tempfile::tempdir().unwrap();
+    let pods = Pods::start(
+        engine.client(),
+        logs.path().to_owned(),
+        PodNetwork::Engine { before: None },
+    );
+    let runs = ["a", "b", "c", "d"].map(|name| {
+        pods.run_sandbox(SandboxSpec {
+            image: None,
+            ..sandbox(name)
+        })
+    });
+    for run in futures_util::future::join_all(runs).await {
+        run.unwrap();
+    }
+    assert_eq!(engine.fake.calls().of(Operation::LoadImage), 1);
 }
