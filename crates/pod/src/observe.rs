@@ -160,6 +160,11 @@ impl Container {
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running { .. })
     }
+
+    /// Whether its main process has ended: not of one that has yet to be started.
+    pub fn has_ended(&self) -> bool {
+        matches!(self.state, State::Exited { .. })
+    }
 }
 
 fn given(

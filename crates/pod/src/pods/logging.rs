@@ -61,7 +61,7 @@ impl Pods {
 
     /// Waits until the log of a container that has ended is complete. Of one without a log nothing is waited for. Cancel safe.
     pub async fn log_written(&self, container: &Container) {
-        if container.is_running() || container.log_path.is_none() {
+        if !container.has_ended() || container.log_path.is_none() {
             return;
         }
         if let Some(logs) = self.0.logs.get()

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Operation};
 use berth_pod::pods::{PodNetwork, Pods};
-use berth_pod::spec::SandboxSpec;
+use berth_pod::spec::{ContainerSpec, Log, SandboxSpec};
 
 use crate::engine::{Engine, IMAGE, container, sandbox, soon};
 
@@ -68,4 +68,30 @@ async fn pods_that_come_together_load_the_pause_image_once() {
         run.unwrap();
     }
     assert_eq!(engine.fake.calls().of(Operation::LoadImage), 1);
+}
+
+/// A kubelet looks at everything once a second, also between a container's creation and its start.
+#[tokio::test]
+async fn the_log_goes_on_after_a_look_from_before_the_start() {
+    let engine = Engine::of(FakeEngine::builder().image(IMAGE).build().unwrap());
+    let directory = tempfile::tempdir().unwrap();
+    let pods = Pods::start(
+        engine.client(),
+        directory.path().join("state"),
+        PodNetwork::Engine { before: None },
+    );
+    let id = pods.run_sandbox(sandbox("web")).await.unwrap();
+    let log = directory.path().join("0.log");
+    let app = ContainerSpec {
+        log: Log::File(log.display().to_string()),
+        ..container("app", "sleep 0.2; echo line; sleep 600")
+    };
+    let app = pods.create_container(id, app).await.unwrap();
+    let before = pods.view().container(&app).await.unwrap().unwrap();
+    pods.start_container(app).await.unwrap();
+    pods.log_written(&before).await;
+    soon("the line is in the log", async || {
+        std::fs::read_to_string(&log).is_ok_and(|text| text.ends_with("stdout F line\n"))
+    })
+    .await;
 }
