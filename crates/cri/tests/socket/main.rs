@@ -62,6 +62,7 @@ on_both! { fake real scenarios:
     images_are_one_and_the_same_under_each_of_their_names
     every_change_is_an_event
     the_newest_container_of_a_pod_comes_first
+    the_hosts_root_can_be_mounted
     a_bad_request_is_refused_by_name_and_changes_nothing
     stats_are_there_for_what_runs
 }

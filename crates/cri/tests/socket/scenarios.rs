@@ -538,6 +538,24 @@ pub(crate) async fn images_are_one_and_the_same_under_each_of_their_names(server
     assert_eq!(&container.image_ref, by_digest);
 }
 
+/// As agents do that watch the host. The engine's own directory is in it.
+pub(crate) async fn the_hosts_root_can_be_mounted(server: &mut Server) {
+    let sandbox = run_sandbox(server, "root").await;
+    let mut config = container_config("agent", "sleep 600");
+    config.mounts = vec![v1::Mount {
+        container_path: "/host".to_owned(),
+        host_path: "/".to_owned(),
+        readonly: true,
+        ..Default::default()
+    }];
+    let id = create(server, &sandbox, config).await;
+    start(server, &id).await;
+    if server.fake.is_none() {
+        let seen = exec_sync(server, &id, "test -d /host/proc", 0).await;
+        assert_eq!(seen.unwrap().exit_code, 0);
+    }
+}
+
 /// A kubelet with evented PLEG takes the first of a name for the one that counts.
 pub(crate) async fn the_newest_container_of_a_pod_comes_first(server: &mut Server) {
     let sandbox = run_sandbox(server, "newest").await;

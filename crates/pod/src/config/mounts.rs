@@ -106,7 +106,10 @@ fn add_host(
     host: &mut HostConfig,
 ) -> Result<(), Unsupported> {
     let propagation = match mount.propagation {
-        Propagation::Private => "rprivate",
+        // The engine's default, which it has to be asked for by name only where a mount is recursively read-only. Elsewhere it must not be:
+        // what holds the engine's own directory, like `/`, is refused with it, and is mounted as a slave without.
+        Propagation::Private if mount.recursive_read_only => "rprivate",
+        Propagation::Private => "",
         Propagation::HostToContainer => "rslave",
         Propagation::Bidirectional => "rshared",
     };
@@ -124,11 +127,15 @@ fn add_host(
                 mount.path
             )));
         }
-        let access = if mount.read_only { "ro," } else { "" };
-        let label = if relabel { ",Z" } else { "" };
-        let target = &mount.path;
-        host.binds
-            .push(format!("{path}:{target}:{access}{propagation}{label}"));
+        let access = if mount.read_only { "ro" } else { "rw" };
+        let label = if relabel { "Z" } else { "" };
+        let mut bind = format!("{path}:{}:{access}", mount.path);
+        for mode in [propagation, label] {
+            if !mode.is_empty() {
+                bind = format!("{bind},{mode}");
+            }
+        }
+        host.binds.push(bind);
         return Ok(());
     }
     let recursion = mount.read_only && facts.version >= ApiVersion::new(1, 44);
@@ -182,12 +189,12 @@ mod tests {
     #[test]
     fn old_engines_get_the_form_that_makes_directories() {
         let host = added(&host_mount(), facts(41)).expect("it can be said");
-        assert_eq!(host.binds, ["/data:/d:ro,rprivate"]);
+        assert_eq!(host.binds, ["/data:/d:ro"]);
         let mut slave = host_mount();
         slave.propagation = Propagation::HostToContainer;
         slave.read_only = false;
         let host = added(&slave, facts(41)).expect("it can be said");
-        assert_eq!(host.binds, ["/data:/d:rslave"]);
+        assert_eq!(host.binds, ["/data:/d:rw,rslave"]);
         let mut colon = host_mount();
         colon.path = "/a:b".to_owned();
         assert!(added(&colon, facts(41)).is_err());
@@ -246,6 +253,6 @@ mod tests {
             ..facts(48)
         };
         let with = added(&mount, selinux).expect("it can be said");
-        assert_eq!(with.binds, ["/data:/d:ro,rprivate,Z"]);
+        assert_eq!(with.binds, ["/data:/d:ro,Z"]);
     }
 }
