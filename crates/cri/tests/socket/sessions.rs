@@ -33,6 +33,12 @@ impl Client {
         Self(socket)
     }
 
+    /// Begins a command.
+    async fn exec(server: &mut Server, request: v1::ExecRequest) -> Self {
+        let reply = server.runtime.exec(request).await.unwrap();
+        Self::connect(&reply.into_inner().url, "v5.channel.k8s.io").await
+    }
+
     async fn send(&mut self, channel: u8, bytes: &[u8]) {
         let message = [&[channel], bytes].concat();
         self.0.send(Message::binary(message)).await.unwrap();
@@ -102,8 +108,7 @@ pub(crate) async fn a_command_reads_its_input_and_gives_output_and_code(server: 
         stderr: true,
         tty: false,
     };
-    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
-    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    let mut client = Client::exec(server, request).await;
     client.send(0, b"one\n").await;
     client.send(0, b"two\n").await;
     // Version 5 can say that the input has ended.
@@ -134,8 +139,7 @@ pub(crate) async fn a_terminal_has_a_size_and_one_output(server: &mut Server) {
         stderr: false,
         tty: true,
     };
-    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
-    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    let mut client = Client::exec(server, request).await;
     client.send(4, br#"{"Width": 91, "Height": 17}"#).await;
     let channels = client.all().await;
     assert_eq!(String::from_utf8_lossy(&channels[1]), "sized\r\nerr\r\n");
@@ -170,8 +174,7 @@ pub(crate) async fn output_goes_on_after_the_end_of_a_clients_input(server: &mut
         stderr: false,
         tty: true,
     };
-    let url = server.runtime.exec(request).await.unwrap().into_inner().url;
-    let mut client = Client::connect(&url, "v5.channel.k8s.io").await;
+    let mut client = Client::exec(server, request).await;
     client.send(255, &[0]).await;
     let channels = client.all().await;
     assert_eq!(String::from_utf8_lossy(&channels[1]), "end\r\n");

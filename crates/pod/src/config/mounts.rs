@@ -129,13 +129,10 @@ fn add_host(
         }
         let access = if mount.read_only { "ro" } else { "rw" };
         let label = if relabel { "Z" } else { "" };
-        let mut bind = format!("{path}:{}:{access}", mount.path);
-        for mode in [propagation, label] {
-            if !mode.is_empty() {
-                bind = format!("{bind},{mode}");
-            }
-        }
-        host.binds.push(bind);
+        let mut modes = vec![access, propagation, label];
+        modes.retain(|mode| !mode.is_empty());
+        let modes = modes.join(",");
+        host.binds.push(format!("{path}:{}:{modes}", mount.path));
         return Ok(());
     }
     let recursion = mount.read_only && facts.version >= ApiVersion::new(1, 44);

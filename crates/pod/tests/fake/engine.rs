@@ -1,5 +1,6 @@
 //! A fake engine that can go away, and what pods on it are made of.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
@@ -7,6 +8,7 @@ use std::time::Duration;
 use berth_docker::{ConnectOptions, Docker};
 use berth_fake_engine::{FakeEngine, Loss};
 use berth_pod::Runtime;
+use berth_pod::pods::{PodNetwork, Pods};
 use berth_pod::spec::{ContainerSpec, PodIdentity, SandboxSpec};
 
 pub(crate) const IMAGE: &str = "berth.local/demo:1";
@@ -57,6 +59,11 @@ impl Engine {
             })
             .build()
             .unwrap()
+    }
+
+    /// Pods in the engine's own network.
+    pub(crate) fn pods(&self, state: PathBuf) -> Pods {
+        Pods::start(self.client(), state, PodNetwork::Engine { before: None })
     }
 
     pub(crate) fn runtime(&self) -> Arc<Runtime> {

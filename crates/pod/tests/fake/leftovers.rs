@@ -3,7 +3,6 @@
 use berth_docker::api::ListContainers;
 use berth_docker::model::{ContainerConfig, CreateContainer};
 use berth_pod::labels;
-use berth_pod::pods::{PodNetwork, Pods};
 
 use crate::engine::{Engine, IMAGE, soon};
 
@@ -28,7 +27,7 @@ async fn containers_that_an_earlier_berth_looked_into_images_with_are_removed_an
     let another = create("another's").await;
     engine.go_away();
     // One that cannot do it at once.
-    let pods = Pods::start(engine.client(), mine, PodNetwork::Engine { before: None });
+    let pods = engine.pods(mine);
     soon("it is away", async || pods.view().away().is_some()).await;
     engine.come_back();
     let all = ListContainers {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Operation};
-use berth_pod::pods::{PodNetwork, Pods};
 use berth_pod::spec::{ContainerSpec, Log, SandboxSpec};
 
 use crate::engine::{Engine, IMAGE, container, sandbox, soon};
@@ -14,11 +13,7 @@ async fn a_stop_waits_for_a_start_and_stops_what_it_has_started() {
     let fake = FakeEngine::builder().image(IMAGE).clock(clock.clone());
     let engine = Engine::of(fake.build().unwrap());
     let logs = tempfile::tempdir().unwrap();
-    let pods = Pods::start(
-        engine.client(),
-        logs.path().to_owned(),
-        PodNetwork::Engine { before: None },
-    );
+    let pods = engine.pods(logs.path().to_owned());
     let id = pods.run_sandbox(sandbox("web")).await.unwrap();
     let app = container("app", "sleep 600");
     let app = pods.create_container(id, app).await.unwrap();
@@ -53,11 +48,7 @@ async fn a_stop_waits_for_a_start_and_stops_what_it_has_started() {
 async fn pods_that_come_together_load_the_pause_image_once() {
     let engine = Engine::of(FakeEngine::builder().image(IMAGE).build().unwrap());
     let logs = tempfile::tempdir().unwrap();
-    let pods = Pods::start(
-        engine.client(),
-        logs.path().to_owned(),
-        PodNetwork::Engine { before: None },
-    );
+    let pods = engine.pods(logs.path().to_owned());
     let runs = ["a", "b", "c", "d"].map(|name| {
         pods.run_sandbox(SandboxSpec {
             image: None,
@@ -75,11 +66,7 @@ async fn pods_that_come_together_load_the_pause_image_once() {
 async fn the_log_goes_on_after_a_look_from_before_the_start() {
     let engine = Engine::of(FakeEngine::builder().image(IMAGE).build().unwrap());
     let directory = tempfile::tempdir().unwrap();
-    let pods = Pods::start(
-        engine.client(),
-        directory.path().join("state"),
-        PodNetwork::Engine { before: None },
-    );
+    let pods = engine.pods(directory.path().join("state"));
     let id = pods.run_sandbox(sandbox("web")).await.unwrap();
     let log = directory.path().join("0.log");
     let app = ContainerSpec {

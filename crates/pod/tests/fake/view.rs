@@ -6,7 +6,6 @@ use berth_docker::api::RemoveContainer;
 use berth_fake_engine::{Clock, Delay, FakeEngine, Fault, FaultKind, Loss, Operation, When};
 use berth_pod::config::InSandbox;
 use berth_pod::observe::State;
-use berth_pod::pods::{PodNetwork, Pods};
 use berth_pod::spec::{ContainerId, SandboxId};
 use berth_pod::view::{ChangeKind, Changes, Notice, View};
 use berth_pod::{Error, Runtime};
@@ -352,11 +351,7 @@ async fn what_is_removed_before_its_look_has_begun_is_not_waited_for() {
 async fn what_the_engine_does_not_show_in_time_is_unknown_and_not_as_it_was() {
     let engine = Engine::new();
     let state = tempfile::tempdir().unwrap();
-    let pods = Pods::start(
-        engine.client(),
-        state.path().join("logs"),
-        PodNetwork::Engine { before: None },
-    );
+    let pods = engine.pods(state.path().join("logs"));
     let id = pods.run_sandbox(sandbox("web")).await.unwrap();
     let spec = container("app", "sleep 600");
     let made = pods.create_container(id.clone(), spec).await.unwrap();
